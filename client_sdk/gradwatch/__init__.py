@@ -1,0 +1,3 @@
+"""gradwatch: live gradient health for PyTorch training."""
+
+__version__ = "0.1.0"
