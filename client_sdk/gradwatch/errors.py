@@ -8,7 +8,8 @@
     │   ├── FrameTooLarge
     │   └── VersionMismatch
     ├── ConnectionRefused                   the server said no: the message says why and what to do
-    └── SpoolError                          a spool file that cannot be written or read
+    ├── SpoolError                          a spool file that cannot be written or read
+    └── GradwatchStop                       the stop that the user asked for: the only one that reaches the training loop
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ __all__ = [
     "ConnectionRefused",
     "FrameTooLarge",
     "GradwatchError",
+    "GradwatchStop",
     "ProtocolError",
     "SpoolError",
     "VersionMismatch",
@@ -63,3 +65,7 @@ class ConnectionRefused(GradwatchError):
 
 class SpoolError(GradwatchError):
     """A spool file that cannot be opened, written or read."""
+
+
+class GradwatchStop(GradwatchError):
+    """Training should end, because a condition that the script itself set is met. Passes every :class:`~.shield.Shield`."""
