@@ -1,0 +1,284 @@
+"""What the server talks about: frozen, pure values. SQL rows, JSON bodies and templates are made from these.
+
+The names are the project's vocabulary: Run, Segment, Stream, Tensor, Statistic, Rule, Instance, Transition, Alert, Share,
+Viewer. Times are Unix seconds, steps whole numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+RunState: TypeAlias = Literal["running", "finished", "failed", "killed", "preempted", "lost"]
+Severity: TypeAlias = Literal["info", "warning", "critical"]
+Condition: TypeAlias = Literal["above", "below", "nonfinite"]
+InstanceState: TypeAlias = Literal["normal", "pending", "firing", "recovering"]
+
+FLAG_PRESENT: Final = 1
+FLAG_NAN: Final = 2
+FLAG_INF: Final = 4
+FLAG_ZERO: Final = 8
+"""Bits of :attr:`Series.flags`: what a bucket holds besides its finite extremes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """One training run. ``error`` and ``context`` are never shown to a share link as they are."""
+
+    id: str
+    project: str
+    name: str
+    state: RunState
+    created_at: float
+    last_time: float
+    """Time of the newest frame, 0 before the first."""
+    last_seen: float
+    """Time of the newest sign of life (frame or heartbeat), by the server's clock."""
+    first_step: int = -1
+    last_step: int = -1
+    """Newest step, -1 before the first."""
+    steps: int = 0
+    steps_per_s: float = 0.0
+    finished_at: float | None = None
+    reason: str = ""
+    error: dict[str, Any] | None = None
+    context: dict[str, Any] = field(default_factory=dict)
+    cost: dict[str, float] = field(default_factory=dict)
+    lost_frames: int = 0
+    tags: tuple[str, ...] = ()
+    notes: str = ""
+    tensor_count: int = 0
+    summary: dict[str, float] = field(default_factory=dict)
+    """Newest value of run-level statistics (loss, global_grad_norm, ...) for lists."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segment:
+    """A stretch of a run between restarts; a later segment supersedes earlier ones from its ``start_step`` on."""
+
+    run_id: str
+    id: str
+    index: int
+    start_step: int
+    started_at: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TensorInfo:
+    """One row of a run: a tensor by its run-wide ``index`` (names are unique in a run, schemas map onto them)."""
+
+    index: int
+    name: str
+    shape: tuple[int, ...]
+    numel: int
+    dtype: str
+    depth: int
+    module: str
+    kind: str
+    trainable: bool = True
+    optimizer: int = -1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroupInfo:
+    """A node of the module tree with at least two tensors below it: row ``index`` of group-scope statistics."""
+
+    index: int
+    path: str
+    """Module path, "" for the whole model."""
+    parent: int
+    """Index of the enclosing group, -1 for the root."""
+    tensors: tuple[int, ...]
+    """Run-wide tensor indexes below it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StatisticInfo:
+    """A statistic that a run has: what can be asked for as a series."""
+
+    name: str
+    scope: str
+    width: int
+    dtype: str
+    cadence: int
+    logged: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunMark:
+    """A mark on the timeline. ``revision`` rises over all runs of the database."""
+
+    run_id: str
+    revision: int
+    step: int
+    time: float
+    kind: str
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeriesQuery:
+    """Which numbers, at what zoom.
+
+    ``rows`` are run-wide tensor (or group, or column) indexes, None for all. ``to_step`` is exclusive, None for the end.
+    ``points`` is how many buckets the asker can draw; the width is the smallest power of 4 that needs no more.
+    ``segment`` None joins the segments: from the start of a later segment on, it replaces the earlier ones.
+    """
+
+    statistic: str
+    scope: str = "tensor"
+    rows: tuple[int, ...] | None = None
+    from_step: int = 0
+    to_step: int | None = None
+    points: int = 1000
+    segment: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Series:
+    """Buckets ``first_bucket .. first_bucket + n`` of ``width`` steps each, absolute: bucket b is steps [b*width, (b+1)*width).
+
+    ``low``, ``high`` and ``last`` are float32 ``[rows, n]``: extremes over the finite values (NaN where there are none) and
+    the newest value as it is (NaN and Inf kept). ``flags`` is uint8 ``[rows, n]`` of the FLAG bits.
+    ``last_step``/``last_time`` are the newest step and time included, -1 and 0 when there is nothing.
+    """
+
+    width: int
+    first_bucket: int
+    low: npt.NDArray[np.float32]
+    high: npt.NDArray[np.float32]
+    last: npt.NDArray[np.float32]
+    flags: npt.NDArray[np.uint8]
+    last_step: int = -1
+    last_time: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Values:
+    """Exact stored values: ``steps`` and ``times`` float64 ``[n]``, ``values`` float64 ``[n, rows]`` (absent as NaN with ``present`` False)."""
+
+    steps: npt.NDArray[np.float64]
+    times: npt.NDArray[np.float64]
+    values: npt.NDArray[np.float64]
+    present: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class StoredBlock:
+    """Values of one statistic as accepted: columns are run-wide indexes. What the hub publishes and alerts judge.
+
+    ``steps``, ``times`` float64 ``[n]``; ``values`` ``[n, width]``; ``present`` bool ``[n, width]`` or None (all there);
+    ``rows`` int32 ``[width]`` maps columns to run-wide tensor indexes (identity for run and group scope).
+    """
+
+    statistic: str
+    scope: str
+    steps: npt.NDArray[np.float64]
+    times: npt.NDArray[np.float64]
+    values: npt.NDArray[Any]
+    rows: npt.NDArray[np.int32]
+    present: npt.NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rule:
+    """An alert rule. ``tensors`` is a glob over tensor names ("" for a run-level statistic); ``project`` and ``run`` are globs
+    over project names and run ids ("*" for all)."""
+
+    id: str
+    name: str
+    statistic: str
+    tensors: str = ""
+    project: str = "*"
+    run: str = "*"
+    condition: Condition = "above"
+    threshold: float = 0.0
+    for_steps: int = 1
+    recover_steps: int = 10
+    severity: Severity = "warning"
+    enabled: bool = True
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    version: int = 1
+    """Rises with each edit; an edit resets the rule's instances."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Transition:
+    """One change of state of a rule in a run, as the alert engine reports it."""
+
+    rule_id: str
+    run_id: str
+    series: str
+    """Tensor name, or "" for a run-level statistic."""
+    old: InstanceState
+    new: InstanceState
+    step: int
+    time: float
+    value: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Alert:
+    """A rule that fired in a run: one alert however many tensors are in it. Open until ``cleared_step`` is set."""
+
+    id: str
+    rule_id: str
+    run_id: str
+    rule_name: str
+    severity: Severity
+    statistic: str
+    condition: Condition
+    threshold: float
+    opened_step: int
+    opened_time: float
+    cleared_step: int | None = None
+    cleared_time: float | None = None
+    peak: float = 0.0
+    count: int = 0
+    """How many series fire or fired in it."""
+    worst: tuple[str, ...] = ()
+    """Names of the worst few."""
+    acknowledged: bool = False
+    note: str = ""
+    sentence: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Share:
+    """A read-only link to one run. The token itself is shown once; ``token_hash`` is what is stored."""
+
+    id: str
+    run_id: str
+    token_hash: str
+    created_at: float
+    expires_at: float | None
+    revoked_at: float | None = None
+    label: str = ""
+    view: str = ""
+    """Query string of the shared view, "" for the plain live page."""
+    views: int = 0
+    last_seen: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Viewer:
+    """Who asks: an owner of this server, or the holder of a share link."""
+
+    role: Literal["owner", "viewer"]
+    runs: frozenset[str] | None = None
+    """The runs it may see, None for all."""
+    share_id: str = ""
+
+    @property
+    def may_edit(self) -> bool:
+        """Whether this viewer may change anything."""
+        return self.role == "owner"
+
+    def may_see(self, run_id: str) -> bool:
+        """Whether this viewer may see the run."""
+        return self.runs is None or run_id in self.runs
