@@ -135,7 +135,9 @@ class ClientSession:
     def _answer(self, challenge: Challenge) -> str:
         if self._key and not auth.check(self._key, "server", self._nonce, challenge.nonce, challenge.proof):
             self.state = State.CLOSED
-            raise ConnectionRefused("stranger", "the server at this address does not know our token; nothing was sent")
+            raise ConnectionRefused(
+                "stranger", "the server at this address does not know our token; nothing was sent"
+            )
         self.state = State.HELLO
         mine = auth.proof(self._key, "client", self._nonce, challenge.nonce) if self._key else ""
         return str(encode(dataclasses.replace(self._hello, proof=mine)))
@@ -248,6 +250,8 @@ class ServerSession:
         if message.seq < self.next_seq:
             return []
         if message.seq > self.next_seq:
-            raise ProtocolError(f"record {message.seq} arrived where {self.next_seq} was expected: some were skipped")
+            raise ProtocolError(
+                f"record {message.seq} arrived where {self.next_seq} was expected: some were skipped"
+            )
         self.next_seq += 1
         return [RecordReceived(message, raw)]

@@ -1,0 +1,63 @@
+# Everything a contributor runs. Each target sets up what it needs, and may be run again at any time.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+RUN := $(BIN)/python
+INSTALLED := $(VENV)/.installed
+PYTEST := $(RUN) -m pytest -p tests.strict
+
+.PHONY: help setup system demo serve test check lint types js fast e2e bench gpu wheel clean
+
+help:  ## list the targets
+	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(INSTALLED)  ## create the virtual environment
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	@echo "Setting up $(VENV) (the first time this downloads PyTorch and takes a few minutes)"
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+system:  ## install the Debian packages that the tests need (as root; elsewhere says what is missing)
+	@.ci/system-packages
+
+demo: $(INSTALLED)  ## train a healthy and an exploding model and print the dashboard's link
+	@$(BIN)/gradwatch demo
+
+serve: $(INSTALLED)  ## start the server
+	@$(BIN)/gradwatch serve
+
+test: $(INSTALLED) system lint types js  ## every check and every test
+	$(PYTEST) -n 2 --dist worksteal -m "not e2e"
+	$(PYTEST) -m e2e
+
+check: $(INSTALLED) lint types js fast  ## lint, types and the fast tests, in under 90 seconds
+
+lint: $(INSTALLED)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	@for platform in linux win32 darwin; do $(BIN)/mypy --platform $$platform || exit 1; done
+
+js: ## the browser code's pure parts, in Node
+	@node --test tests/js/
+
+fast: $(INSTALLED)
+	@$(PYTEST) -q -n 2 --dist worksteal -m "not e2e and not slow and not postgres"
+
+e2e: $(INSTALLED) system  ## the browser tests
+	$(PYTEST) -m e2e
+
+bench: $(INSTALLED)  ## the benchmarks, each with its baseline in the same run
+	@for bench in tests/benchmarks/*.py; do echo "== $$bench"; $(RUN) $$bench || exit 1; done
+
+gpu: $(INSTALLED)  ## the CUDA tests, on a machine that has a GPU
+	$(PYTEST) tests/gpu
+
+wheel: $(INSTALLED)  ## build the distribution into dist/
+	@$(RUN) -m build --wheel --outdir dist
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
