@@ -14,7 +14,11 @@ import numpy.typing as npt
 
 RunState: TypeAlias = Literal["running", "finished", "failed", "killed", "preempted", "lost"]
 Severity: TypeAlias = Literal["info", "warning", "critical"]
-Condition: TypeAlias = Literal["above", "below", "nonfinite"]
+Condition: TypeAlias = Literal[
+    "above", "below", "outside", "nonfinite", "rises", "falls", "grows", "shrinks", "unusual", "silent"
+]
+"""What a rule waits for; one row each in :mod:`.alerts.kinds`."""
+Aggregate: TypeAlias = Literal["last", "mean", "min", "max", "share"]
 InstanceState: TypeAlias = Literal["normal", "pending", "firing", "recovering"]
 
 FLAG_PRESENT: Final = 1
@@ -185,25 +189,46 @@ class StoredBlock:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:
-    """An alert rule. ``tensors`` is a glob over tensor names ("" for a run-level statistic); ``project`` and ``run`` are globs
-    over project names and run ids ("*" for all)."""
+    """An alert rule: when it should speak, about which series of which runs.
+
+    ``tensors`` is a glob over tensor names, ``groups`` one over module paths; both "" for a run-level statistic.
+    ``project`` is a glob over project names, ``run`` one over run ids and names ("*" for all).
+    """
 
     id: str
     name: str
     statistic: str
     tensors: str = ""
+    groups: str = ""
     project: str = "*"
     run: str = "*"
     condition: Condition = "above"
     threshold: float = 0.0
+    upper: float = 0.0
+    """Upper end of the band of "outside"; ``threshold`` is the lower end."""
+    window: int = 1
+    """Steps that are aggregated, or compared with the window before."""
+    aggregate: Aggregate = "last"
+    share: float = 0.5
+    """Aggregate "share": the part of the window's steps that must meet the condition."""
     for_steps: int = 1
     recover_steps: int = 10
+    cooldown_steps: int = 0
+    """Firing again within so many steps of clearing opens the same alert again, without a new message."""
     severity: Severity = "warning"
+    channels: tuple[str, ...] = ()
+    """Ids of the notification channels, () for all."""
     enabled: bool = True
+    source: Literal["user", "default"] = "user"
     created_at: float = 0.0
     updated_at: float = 0.0
     version: int = 1
     """Rises with each edit; an edit resets the rule's instances."""
+
+    @property
+    def scope(self) -> str:
+        """Scope of the series it judges."""
+        return "tensor" if self.tensors else "group" if self.groups else "run"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -246,6 +271,10 @@ class Alert:
     acknowledged: bool = False
     note: str = ""
     sentence: str = ""
+    reason: str = ""
+    """Why it closed, when the numbers are not the reason: "rule edited", "rule removed", "run ended"."""
+    muted_until: float | None = None
+    """No message before this time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -263,6 +292,8 @@ class Share:
     """Query string of the shared view, "" for the plain live page."""
     views: int = 0
     last_seen: float | None = None
+    password_hash: str = ""
+    """"" for a link that opens without a password."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
