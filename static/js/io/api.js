@@ -3,11 +3,15 @@
 import { decodeView } from "../core/codec.js";
 
 export class ApiError extends Error {
-  /** @param {number} status HTTP status, 0 when the server didn't answer */
-  constructor(status, code, message) {
+  /**
+   * @param {number} status HTTP status, 0 when the server didn't answer
+   * @param {Record<string, string>} [fields] what is wrong with which field of a form
+   */
+  constructor(status, code, message, fields = {}) {
     super(message);
     this.status = status;
     this.code = code;
+    this.fields = fields;
   }
 }
 
@@ -37,7 +41,7 @@ async function errorOf(response) {
     response.status === 401
       ? "Your session has ended. Open the dashboard again with: gradwatch open"
       : `The server refused this (status ${response.status}). Try again, or reload the page.`;
-  return new ApiError(response.status, body.code ?? "unknown", body.message ?? fallback);
+  return new ApiError(response.status, body.code ?? "unknown", body.message ?? fallback, body.fields);
 }
 
 /**
