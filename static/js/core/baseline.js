@@ -59,8 +59,8 @@ export class Baseline {
   #reserve(n) {
     if (this.n > 0 && n <= this.capacity) return;
     const capacity = Math.max(512, n * 2);
-    const centre = new Float32Array(this.rows * capacity).fill(NaN);
-    const scale = new Float32Array(this.rows * capacity).fill(NaN);
+    const centre = new Float64Array(this.rows * capacity).fill(NaN);
+    const scale = new Float64Array(this.rows * capacity).fill(NaN);
     for (let row = 0; row < this.rows && this.n > 0; row += 1) {
       const from = row * this.capacity;
       centre.set(this.centre.subarray(from, from + this.n), row * capacity);
