@@ -64,6 +64,8 @@ export function createApi(boot, fetcher = (...args) => fetch(...args)) {
         body: body === undefined ? undefined : JSON.stringify(body),
         signal,
         credentials: "same-origin",
+        // A deletion may be sent by a page that is being left.
+        keepalive: method === "DELETE",
       });
     } catch (error) {
       if (error.name === "AbortError") throw error;

@@ -5,23 +5,15 @@
 //   confirmDialog(title, text, action) -> Promise<boolean>
 //   openMenu(anchor, [{label, run, danger}])     a small menu under a button
 
+import { el, icon } from "./element.js";
+
 export function openDialog(title, fill, { className = "" } = {}) {
-  const dialog = document.createElement("dialog");
-  dialog.className = `dialog ${className}`.trim();
-  dialog.setAttribute("aria-label", title);
+  const dialog = el("dialog", { class: `dialog ${className}`.trim(), "aria-label": title });
   const close = () => dialog.close();
-  const head = document.createElement("div");
-  head.className = "dialog-head";
-  const heading = document.createElement("h2");
-  heading.className = "ellipsis";
-  heading.textContent = title;
-  head.append(heading, closeButton(close));
-  const body = document.createElement("div");
-  body.className = "dialog-body";
-  const foot = document.createElement("div");
-  foot.className = "dialog-foot";
+  const body = el("div", { class: "dialog-body" });
+  const foot = el("div", { class: "dialog-foot" });
   fill(body, foot, close);
-  dialog.append(head, body);
+  dialog.append(el("div", { class: "dialog-head" }, el("h2", { class: "ellipsis" }, title), closeButton(close)), body);
   if (foot.childNodes.length) dialog.append(foot);
   dialog.addEventListener("pointerdown", (event) => {
     if (event.target === dialog && outside(dialog, event)) close();
@@ -38,41 +30,18 @@ function outside(dialog, event) {
 }
 
 function closeButton(close) {
-  const button = document.createElement("button");
-  button.className = "icon-button push";
-  button.type = "button";
-  button.setAttribute("aria-label", "Close");
-  button.append(cross());
-  button.addEventListener("click", close);
-  return button;
-}
-
-function cross() {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("viewBox", "0 0 20 20");
-  svg.setAttribute("aria-hidden", "true");
-  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  path.setAttribute("d", "M5.5 5.5l9 9M14.5 5.5l-9 9");
-  svg.append(path);
-  return svg;
+  return el("button", { class: "icon-button push", type: "button", "aria-label": "Close", onclick: close }, icon("M5.5 5.5l9 9M14.5 5.5l-9 9"));
 }
 
 export function button(label, run, className = "") {
-  const element = document.createElement("button");
-  element.type = "button";
-  element.className = `button ${className}`.trim();
-  element.textContent = label;
-  element.addEventListener("click", run);
-  return element;
+  return el("button", { type: "button", class: `button ${className}`.trim(), onclick: run }, label);
 }
 
 export function confirmDialog(title, text, action) {
   return new Promise((resolve) => {
     let answer = false;
     const dialog = openDialog(title, (body, foot, close) => {
-      const paragraph = document.createElement("p");
-      paragraph.textContent = text;
-      body.append(paragraph);
+      body.append(el("p", {}, text));
       const yes = () => {
         answer = true;
         close();
@@ -84,21 +53,13 @@ export function confirmDialog(title, text, action) {
 }
 
 export function openMenu(anchor, items) {
-  const menu = document.createElement("div");
-  menu.className = "menu";
-  menu.setAttribute("role", "menu");
-  menu.setAttribute("popover", "auto");
+  const menu = el("div", { class: "menu", role: "menu", popover: "auto" });
   for (const { label, run, danger } of items) {
-    const item = document.createElement("button");
-    item.type = "button";
-    item.setAttribute("role", "menuitem");
-    item.textContent = label;
-    if (danger) item.className = "danger";
-    item.addEventListener("click", () => {
+    const choose = () => {
       menu.hidePopover();
       run();
-    });
-    menu.append(item);
+    };
+    menu.append(el("button", { type: "button", role: "menuitem", class: danger ? "danger" : null, onclick: choose }, label));
   }
   document.body.append(menu);
   menu.addEventListener("toggle", (event) => event.newState === "closed" && menu.remove());

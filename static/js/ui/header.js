@@ -6,25 +6,16 @@
 //     name     optional function() -> what the tab title says before " · gradwatch"
 //   reads from the store:
 //     run         RunOut or null: shows dot, age of the newest point, step, steps per second
-//     connection  {state: "connecting" | "open" | "lost" | "revoked", since: ms}: shown when it isn't open
+//     connection  what io/live.js reports: shown when it isn't live; its `clock` corrects ages
 //     alerts      [Alert]: open ones are counted beside "Alerts", colour the favicon and go into the tab title
-//     skew        seconds to add to this computer's clock to get the server's (0 when unknown)
 //   The "?" button and key open the list of keys (ui/keys.js); the theme button is ui/theme.js.
 
-import { mount as mountTheme } from "./theme.js";
+import { formatCount, formatDuration, formatRate } from "../core/format.js";
+import { el, setAttribute, setText } from "./element.js";
 import { mount as mountKeys } from "./keys.js";
+import { mount as mountTheme } from "./theme.js";
 
 const TICK_MS = 500;
-
-export function age(seconds) {
-  if (!Number.isFinite(seconds)) return "";
-  const s = Math.max(0, seconds);
-  if (s < 10) return `${s.toFixed(1)} s`;
-  if (s < 60) return `${Math.floor(s)} s`;
-  if (s < 3600) return `${Math.floor(s / 60)} min`;
-  if (s < 86400) return `${Math.floor(s / 3600)} h`;
-  return `${Math.floor(s / 86400)} d`;
-}
 
 export function worst(alerts) {
   const open = (alerts ?? []).filter((a) => a.cleared_step === null);
@@ -32,12 +23,12 @@ export function worst(alerts) {
   return { open: open.length, severity: severity ?? "" };
 }
 
+/** What to say about the connection, "" while all is well. `lastPointAge` in seconds, null when there is no point. */
 export function connectionSentence(connection, lastPointAge) {
-  if (connection?.state === "lost") {
-    return lastPointAge === null ? "connection lost, trying again" : `connection lost, last point ${age(lastPointAge)} ago`;
-  }
+  const last = lastPointAge === null ? "" : `, last point ${formatDuration(lastPointAge)} ago`;
+  if (connection?.state === "lost") return `connection lost${last || ", trying again"}`;
   if (connection?.state === "revoked") return "this link was withdrawn";
-  return "";
+  return connection?.state === "refused" ? "session ended: gradwatch open" : "";
 }
 
 export function mount(element, store, { boot, name = () => "" }) {
@@ -48,8 +39,8 @@ export function mount(element, store, { boot, name = () => "" }) {
   const icons = icon.getAttribute("href");
 
   const paint = () => {
-    const { run, connection, alerts, skew = 0 } = store.get();
-    const now = Date.now() / 1000 + skew;
+    const { run, connection, alerts } = store.get();
+    const now = Date.now() / 1000 + (connection?.clock ?? 0);
     const pointAge = run?.last_time ? now - run.last_time : null;
     if (run) paintRun(parts, run, pointAge);
     paintConnection(parts.connection, connectionSentence(connection, pointAge));
@@ -74,20 +65,12 @@ export function mount(element, store, { boot, name = () => "" }) {
 }
 
 function buildParts(element) {
-  const live = element.querySelector(".header-live");
-  const box = document.createElement("span");
-  box.className = "run-live";
-  box.hidden = true;
-  const dot = document.createElement("span");
-  dot.className = "dot";
-  const text = document.createElement("span");
-  text.className = "run-age";
-  const step = document.createElement("span");
-  step.className = "run-step wide";
-  const rate = document.createElement("span");
-  rate.className = "run-rate wide";
-  box.append(dot, text, step, rate);
-  live.prepend(box);
+  const dot = el("span", { class: "dot" });
+  const text = el("span", { class: "run-age" });
+  const step = el("span", { class: "run-step wide" });
+  const rate = el("span", { class: "run-rate wide" });
+  const box = el("span", { class: "run-live", hidden: true }, dot, text, step, rate);
+  element.querySelector(".header-live").prepend(box);
   return { box, dot, text, step, rate, connection: element.querySelector("#connection"), count: element.querySelector(".nav .count") };
 }
 
@@ -95,15 +78,10 @@ function paintRun(parts, run, pointAge) {
   const running = run.state === "running";
   parts.box.hidden = false;
   setAttribute(parts.dot, "data-tone", toneOf(run.state, pointAge));
-  setText(parts.text, running ? (pointAge === null ? "no point yet" : age(pointAge)) : run.state);
+  setText(parts.text, running ? (pointAge === null ? "no point yet" : formatDuration(pointAge)) : run.state);
   parts.box.title = running ? "Age of the newest point" : `This run is ${run.state}`;
-  setText(parts.step, run.last_step >= 0 ? `step ${Math.round(run.last_step).toLocaleString("en")}` : "");
-  setText(parts.rate, running && run.steps_per_s > 0 ? `${rateText(run.steps_per_s)} steps/s` : "");
-}
-
-export function rateText(perSecond) {
-  if (perSecond >= 100) return Math.round(perSecond).toLocaleString("en");
-  return perSecond >= 10 ? perSecond.toFixed(1) : perSecond.toPrecision(2);
+  setText(parts.step, run.last_step >= 0 ? `step ${formatCount(run.last_step)}` : "");
+  setText(parts.rate, running ? formatRate(run.steps_per_s) : "");
 }
 
 function toneOf(state, pointAge) {
@@ -129,12 +107,4 @@ function paintCount(element, open, severity) {
 
 function iconFor(href, state) {
   return state === "" || state === "info" ? href : href.replace("favicon.svg", `favicon-${state}.svg`);
-}
-
-function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
-
-function setAttribute(element, key, value) {
-  if (element.getAttribute(key) !== value) element.setAttribute(key, value);
 }

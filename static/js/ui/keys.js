@@ -4,6 +4,7 @@
 //   typing(event) -> boolean             true while a field has the keyboard: page keys should do nothing then
 
 import { openDialog } from "./dialog.js";
+import { el } from "./element.js";
 
 const keys = [["?", "this list"]];
 
@@ -34,25 +35,14 @@ export function mount(button, { base }) {
 }
 
 function keyTable() {
-  const list = document.createElement("dl");
-  list.className = "keys";
+  const list = el("dl", { class: "keys" });
   for (const [key, meaning] of keys) {
-    const term = document.createElement("dt");
-    for (const part of key.split(" ")) {
-      const cap = document.createElement("kbd");
-      cap.textContent = part;
-      term.append(cap, " ");
-    }
-    const text = document.createElement("dd");
-    text.textContent = meaning;
-    list.append(term, text);
+    const caps = key.split(" ").flatMap((part) => [el("kbd", {}, part), " "]);
+    list.append(el("dt", {}, ...caps), el("dd", {}, meaning));
   }
   return list;
 }
 
 function helpLink(base) {
-  const link = document.createElement("a");
-  link.href = `${base}/help`;
-  link.textContent = "Help pages";
-  return link;
+  return el("a", { href: `${base}/help` }, "Help pages");
 }

@@ -5,15 +5,10 @@
 //   toastError(error)                                          stays until it is closed
 
 import { button } from "./dialog.js";
+import { el } from "./element.js";
 
 export function toast(text, { tone = "", ms = 5000, action = null, onGone = () => {} } = {}) {
-  const box = document.createElement("div");
-  box.className = "toast";
-  box.dataset.tone = tone;
-  const message = document.createElement("span");
-  message.className = "text";
-  message.textContent = text;
-  box.append(message);
+  const box = el("div", { class: "toast", "data-tone": tone }, el("span", { class: "text" }, text));
   let done = false;
   const end = (run) => {
     if (done) return;

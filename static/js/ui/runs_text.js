@@ -1,0 +1,82 @@
+// What the runs list says about a run. Pure.
+
+import { formatDuration } from "../core/format.js";
+
+const TONES = { running: "live", failed: "critical", killed: "critical", lost: "warning", preempted: "warning", finished: "" };
+const QUIET_AFTER = 60;
+
+export function toneOf(run) {
+  return TONES[run.state] ?? "";
+}
+
+/** One plain sentence about a state. `now` by the server's clock, in seconds. */
+export function stateSentence(run, now) {
+  const speak = {
+    running: () => runningSentence(run, now),
+    finished: () => (run.reason ? `Finished: ${run.reason}` : "Finished by itself."),
+    failed: () => `Failed${run.error?.type ? ` with ${run.error.type}` : run.reason ? `: ${run.reason}` : ""}.`,
+    killed: () => `Killed${run.reason ? `: ${run.reason}` : " by a signal"}.`,
+    preempted: () => "Stopped by the scheduler; it may come back.",
+    lost: () => `No sign of life for ${formatDuration(now - run.last_seen)}: killed, out of memory, or cut off. It shows up again by itself when it returns.`,
+  };
+  return (speak[run.state] ?? (() => run.state))();
+}
+
+function runningSentence(run, now) {
+  if (run.last_step < 0) return "Running, no step yet.";
+  const age = now - run.last_time;
+  return age > QUIET_AFTER ? `Running, last step ${formatDuration(age)} ago.` : "Running.";
+}
+
+/** Seconds from the start to the end, or to the newest sign of life, or to now for a running run. */
+export function durationOf(run, now) {
+  if (run.state === "running") return Math.max(0, now - run.created_at);
+  return Math.max(0, (run.finished_at ?? (run.last_time || run.last_seen)) - run.created_at);
+}
+
+/** "14:05" today, "yesterday 14:05", "12 Mar", "12 Mar 2024". */
+export function startedText(seconds, nowSeconds) {
+  const date = new Date(seconds * 1000);
+  const now = new Date(nowSeconds * 1000);
+  const time = date.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+  const midnight = new Date(now.getFullYear(), now.getMonth(), now.getDate()).getTime();
+  if (date.getTime() >= midnight) return time;
+  if (date.getTime() >= midnight - 86_400_000) return `yesterday ${time}`;
+  const sameYear = date.getFullYear() === now.getFullYear();
+  return date.toLocaleDateString("en-GB", { day: "numeric", month: "short", ...(sameYear ? {} : { year: "numeric" }) });
+}
+
+export const SORTS = {
+  started: { label: "Started", value: (run) => -run.created_at },
+  active: { label: "Last point", value: (run) => -run.last_time },
+  name: { label: "Name", value: (run) => run.name.toLowerCase() },
+  steps: { label: "Steps", value: (run) => -run.last_step },
+  norm: { label: "Norm", value: (run) => -numberIn(run, "global_grad_norm") },
+  loss: { label: "Loss", value: (run) => numberIn(run, "loss") },
+};
+
+function numberIn(run, name) {
+  const value = Number(run.summary?.[name] ?? NaN);
+  return Number.isFinite(value) ? value : 0;
+}
+
+/** Runs in the order of the list, as groups [{project, runs}]; ungrouped is one group with project null. */
+export function arrange(runs, { sort = "started", grouped = true } = {}) {
+  const key = SORTS[sort].value;
+  const sorted = runs
+    .map((run) => [key(run), run])
+    .sort(([a, x], [b, y]) => (a < b ? -1 : a > b ? 1 : x.id < y.id ? -1 : 1))
+    .map(([, run]) => run);
+  if (!grouped) return sorted.length ? [{ project: null, runs: sorted }] : [];
+  const groups = new Map();
+  for (const run of sorted) {
+    if (!groups.has(run.project)) groups.set(run.project, []);
+    groups.get(run.project).push(run);
+  }
+  return [...groups].map(([project, members]) => ({ project, runs: members }));
+}
+
+/** "alpha, beta" as tags: trimmed, without empties and repeats. */
+export function parseTags(text) {
+  return [...new Set(text.split(",").map((tag) => tag.trim()).filter(Boolean))];
+}

@@ -1,0 +1,156 @@
+// Read-only links to one run.
+//
+//   openShare(store, {run, view})   the dialog: make a link, see who can open it, copy it, withdraw older ones
+//     run    RunOut
+//     view   function() -> query string of what the page shows now ("?from=..."), for "this moment"; "" for the live page
+//   mountShares(element, store, {run, names}) -> {destroy, reload}
+//     the list of links with their views and "Withdraw"; `run` "" for all runs (the settings page), `names` Map run id -> name
+//   Owners only: the server refuses everyone else.
+
+import { formatAgo, formatDuration, formatTime, plural } from "../core/format.js";
+import { copyButton } from "./copy.js";
+import { button, openDialog } from "./dialog.js";
+import { el } from "./element.js";
+import { toast, toastError } from "./toast.js";
+
+const DAY = 86400;
+const LIFETIMES = [
+  ["1 day", DAY],
+  ["7 days", 7 * DAY],
+  ["30 days", 30 * DAY],
+  ["until withdrawn", null],
+];
+const MODES = [
+  ["live", "Live", "Opens on the newest steps and follows the run."],
+  ["moment", "This moment", "Opens on what you see now: range, layers and colours. The viewer can go live from there."],
+];
+
+export function openShare(store, { run, view = () => "" }) {
+  return openDialog(`Share ${run.name}`, (body, foot, close) => {
+    const list = el("div", {});
+    const shares = mountShares(list, store, { run: run.id });
+    const made = el("div", { class: "share-made", hidden: true });
+    body.append(
+      el("p", { class: "muted" }, "Whoever has the link sees this run and its alerts, live, without an account, and can change nothing. Host, command line, paths and error messages stay hidden."),
+      shareForm(store, { run, view, made, shares }),
+      made,
+      list,
+    );
+    foot.append(button("Done", close));
+  });
+}
+
+function shareForm(store, { run, view, made, shares }) {
+  let mode = view() ? "moment" : "live";
+  const hint = el("span", { class: "hint" });
+  const modes = el("div", { class: "segmented", role: "group", "aria-label": "What the link shows" });
+  const paint = () => {
+    for (const choice of modes.children) choice.setAttribute("aria-pressed", String(choice.dataset.mode === mode));
+    hint.textContent = MODES.find(([key]) => key === mode)[2];
+  };
+  for (const [key, label] of MODES) {
+    const choose = () => {
+      mode = key;
+      paint();
+    };
+    modes.append(el("button", { type: "button", "data-mode": key, onclick: choose }, label));
+  }
+  paint();
+  const lifetime = el("select", { id: "share-expires" }, ...LIFETIMES.map(([label, seconds]) => el("option", { value: seconds ?? "", selected: seconds === 30 * DAY }, label)));
+  const label = el("input", { type: "text", id: "share-label", maxlength: 200, placeholder: "for Ana, Tuesday's review" });
+  const submit = el("button", { class: "button primary", type: "submit" }, "Make link");
+  const make = async (event) => {
+    event.preventDefault();
+    submit.disabled = true;
+    try {
+      const body = { run: run.id, expires_in: lifetime.value === "" ? null : Number(lifetime.value), label: label.value.trim(), view: mode === "live" ? "" : view() };
+      showMade(made, await store.get().api.post("/shares", body));
+      label.value = "";
+      shares.reload();
+    } catch (error) {
+      toastError(error);
+    }
+    submit.disabled = false;
+  };
+  return el(
+    "form",
+    { class: "share-form", onsubmit: make },
+    el("div", { class: "field" }, modes, hint),
+    el("div", { class: "field" }, el("label", { for: "share-expires" }, "Works for"), lifetime),
+    el("div", { class: "field grow" }, el("label", { for: "share-label" }, "Note to yourself (optional)"), label),
+    submit,
+  );
+}
+
+function showMade(made, { url, reach }) {
+  const address = el("input", { type: "text", readonly: true, value: url, "aria-label": "The link", class: "mono" });
+  address.addEventListener("focus", () => address.select());
+  const copy = copyButton(() => url, "Copy", "primary");
+  made.replaceChildren(
+    el("div", { class: "share-url" }, address, copy),
+    el("p", { class: "note", "data-tone": reach.public ? "" : "warning" }, el("strong", {}, reach.who), reach.advice ? ` ${reach.advice}` : ""),
+    el("p", { class: "hint muted" }, "Copy it now: the link isn't shown again."),
+  );
+  made.hidden = false;
+  copy.focus();
+}
+
+export function mountShares(element, store, { run = "", names = new Map() } = {}) {
+  const { api, live } = store.get();
+  const list = el("ul", { class: "share-list", "aria-label": "Links" });
+  element.append(list);
+  const load = async () => {
+    try {
+      const { shares } = await api.get("/shares", { run });
+      draw(list, shares, { api, names, run, reload: load });
+    } catch (error) {
+      toastError(error);
+    }
+  };
+  const stop = live.on("event", (event) => event.kind === "share" && (!run || event.run === run || event.run === null) && load());
+  load();
+  return {
+    reload: load,
+    destroy() {
+      stop();
+      list.remove();
+    },
+  };
+}
+
+function draw(list, shares, context) {
+  const now = Date.now() / 1000;
+  const shown = [...shares].sort((a, b) => b.created_at - a.created_at);
+  const rows = shown.map((share) => row(share, now, context));
+  if (!rows.length) rows.push(el("li", { class: "muted" }, context.run ? "No link to this run yet." : "No links yet. Make one with Share on a run's page."));
+  list.replaceChildren(...rows);
+}
+
+/** "works for 29 d 4 h", "expired", "withdrawn". */
+export function shareState(share, now) {
+  if (share.revoked_at !== null) return "withdrawn";
+  if (share.expires_at === null) return "works until withdrawn";
+  return share.expires_at <= now ? "expired" : `works for ${formatDuration(share.expires_at - now)}`;
+}
+
+function row(share, now, { api, names, run, reload }) {
+  const state = shareState(share, now);
+  const usable = state.startsWith("works");
+  const seen = share.last_seen ? `, last ${formatAgo(now - share.last_seen)}` : "";
+  const withdraw = async () => {
+    try {
+      await api.delete(`/shares/${encodeURIComponent(share.id)}`);
+      toast("The link no longer works, and pages that were open through it were closed.");
+      reload();
+    } catch (error) {
+      toastError(error);
+    }
+  };
+  const title = [run ? "" : (names.get(share.run_id) ?? share.run_id), share.label || (run ? (share.view ? "a moment" : "live page") : "")].filter(Boolean).join(": ");
+  return el(
+    "li",
+    { class: "share", "data-state": usable ? "usable" : "gone" },
+    el("div", { class: "share-text" }, el("span", { class: "ellipsis" }, title), el("span", { class: "muted", title: `made ${formatTime(share.created_at)}` }, `${state} · opened ${plural(share.views, "time")}${seen}`)),
+    usable ? button("Withdraw", withdraw, "plain push") : null,
+  );
+}
