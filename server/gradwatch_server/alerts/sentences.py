@@ -1,0 +1,81 @@
+"""The sentences that people read: what a rule waits for, and what an alert says. One wording for page, message and log."""
+
+from __future__ import annotations
+
+import math
+
+from ..models import Alert, Rule
+from .kinds import KIND
+
+TITLES = {
+    "global_grad_norm": "the gradient norm",
+    "global_grad_norm_clipped": "the gradient norm after clipping",
+    "grad_norm": "the gradient norm",
+    "loss": "the loss",
+    "lr": "the learning rate",
+    "loss_scale": "the loss scale",
+    "step_time": "the step time",
+    "clip_coef": "the clip coefficient",
+    "update_ratio": "the update-to-weight ratio",
+    "weight_norm": "the weight norm",
+}
+"""How sentences call a statistic; any other goes by its name."""
+_JUDGED = {"mean": "on average over", "min": "at its smallest over", "max": "at its largest over"}
+
+
+def number(value: float) -> str:
+    """A number for a sentence: four significant digits, thousands as they are, NaN and infinity by their names."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "infinity" if value > 0 else "-infinity"
+    if value == int(value) and abs(value) < 1e7:
+        return f"{int(value):,}"
+    return f"{value:.4g}"
+
+
+def rule_sentence(rule: Rule) -> str:
+    """What the rule waits for, such as "the gradient norm of blocks.* is above 10 for 3 steps in a row"."""
+    sentence = _condition(rule, _subject(rule, rule.tensors or rule.groups))
+    if rule.for_steps > 1:
+        sentence += f" for {rule.for_steps:,} steps in a row"
+    return sentence
+
+
+def alert_sentence(rule: Rule, alert: Alert) -> str:
+    """What happened, where, since when: "The gradient norm of fc.weight and 3 more is above 10 since step 120 (peak 153)."."""
+    where = ""
+    if rule.scope != "run" and alert.worst:
+        where = alert.worst[0] or "the whole model"
+        if alert.count > 1:
+            where += f" and {alert.count - 1:,} more"
+    sentence = _condition(rule, _subject(rule, where))
+    peak = (
+        ""
+        if rule.condition == "silent"
+        else f" ({'first' if rule.condition == 'nonfinite' else 'peak'}: {number(alert.peak)})"
+    )
+    return f"{sentence[0].upper()}{sentence[1:]} since step {alert.opened_step:,}{peak}."
+
+
+def _subject(rule: Rule, where: str) -> str:
+    title = TITLES.get(rule.statistic, rule.statistic)
+    if not where:
+        return title
+    return f"{title} of {'any layer' if where == '*' else where}"
+
+
+def _condition(rule: Rule, subject: str) -> str:
+    judged = ""
+    if KIND[rule.condition].aggregated and rule.window > 1:
+        if rule.aggregate == "share":
+            judged = f" in {number(100 * rule.share)} % of {rule.window:,} steps"
+        elif rule.aggregate != "last":
+            judged = f" {_JUDGED[rule.aggregate]} {rule.window:,} steps"
+    return KIND[rule.condition].sentence.format(
+        subject=subject,
+        threshold=number(rule.threshold),
+        upper=number(rule.upper),
+        window=f"{rule.window:,}",
+        judged=judged,
+    )
