@@ -1,3 +1,46 @@
-"""gradwatch: live gradient health for PyTorch training."""
+"""gradwatch: live gradient health for PyTorch training.
+
+::
+
+    import gradwatch
+
+    run = gradwatch.watch(model, project="digits")
+    for batch in loader:
+        loss = step(batch)
+        run.log(loss=loss)
+    run.finish()
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import ConfigError, GradwatchError, GradwatchStop
+    from .run import Run
+    from .watching import watch
 
 __version__ = "0.1.0"
+__all__ = ["ConfigError", "GradwatchError", "GradwatchStop", "Run", "__version__", "watch"]
+
+_HOME = {
+    "ConfigError": "errors",
+    "GradwatchError": "errors",
+    "GradwatchStop": "errors",
+    "Run": "run",
+    "watch": "watching",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Loads public names when they are first used, so that importing a part loads no more than that part."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,119 @@
+"""Where a run can be seen, and what is printed about it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+import time
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from . import local
+from .config import Config, websocket_url
+from .console import Console, is_loopback, proxied, tunnel_hint
+from .protocol import Welcome, auth
+from .transport import Target
+
+__all__ = ["RunLinks", "code_request", "fetch_code"]
+
+HTTP_TIMEOUT_S: Final = 2.0
+
+
+class RunLinks:
+    """Server, page and spool of one run, as far as they are known at the moment.
+
+    Args:
+        environ: for proxies and SSH.
+        spool: folder of spools, for the command that delivers what is left.
+    """
+
+    def __init__(self, run_id: str, config: Config, environ: Mapping[str, str], spool: Path) -> None:
+        self._run_id = run_id
+        self._config = config
+        self._environ = environ
+        self._spool = spool
+        self._server = config.server
+        self._public = config.public_url
+        self._key = auth.key_of(config.token) if config.token else ""
+
+    def locate(self) -> Target | None:
+        """Where to connect to now: the configured server, or the local one that runs."""
+        if self._config.server:
+            return Target(websocket_url(self._config.server), self._key)
+        server = local.find(self._config.directory)
+        if server is None:
+            return None
+        self.use(server)
+        return Target(websocket_url(server.url), self._key)
+
+    def use(self, server: local.LocalServer) -> None:
+        """This local server shows the run."""
+        self._server = server.url
+        self._key = auth.key_of(server.token)
+        self._public = self._config.public_url or server.public_url
+
+    def opened(self, welcome: Welcome) -> None:
+        """A server that knows its public address says so."""
+        base, found, _ = welcome.run_url.partition("/runs/")
+        if found and not self._public and not is_loopback(base):
+            self._public = base
+
+    @property
+    def base(self) -> str:
+        """Address of the server as a browser reaches it, "" while none is known."""
+        return self._public or (proxied(self._server, self._environ) if self._server else "")
+
+    @property
+    def url(self) -> str:
+        """Address of the run's page, "" while no server is known. Holds no secret."""
+        return f"{self.base}/runs/{self._run_id}" if self.base else ""
+
+    def prologue(self, console: Console) -> None:
+        """Prints the link, or the command that will show the run."""
+        if not self._server:
+            console.show(
+                f"recording to {self._spool}. To see it: gradwatch serve, and then gradwatch sync {self._spool}"
+            )
+            return
+        code = fetch_code(self._server, self._key) if console.interactive and self._key else ""
+        console.show(f"{self.url}#code={code}" if code else self.url)
+        if not code and self._key and is_loopback(self._server):
+            console.show("open it with: gradwatch open")
+        if not self._public and (hint := tunnel_hint(self._server, self._environ)):
+            console.show(hint)
+
+    def epilogue(self, delivered: bool) -> str:
+        """What to say when the run is over."""
+        if delivered:
+            return ""
+        return f"not all of it has reached a server; what is left is in {self._spool}. Deliver it with: gradwatch sync {self._spool}"
+
+
+def code_request(server: str, key: str, now: float, nonce: str) -> urllib.request.Request:
+    """The request for a single-use code: signed with the shared key, which itself is not sent."""
+    stamp = str(int(now))
+    signature = hmac.new(bytes.fromhex(key), f"code|{stamp}|{nonce}".encode(), hashlib.sha256).hexdigest()
+    return urllib.request.Request(
+        f"{server}/api/v1/codes",
+        data=b"",
+        method="POST",
+        headers={"Authorization": f"Gradwatch {auth.key_id(key)}.{stamp}.{nonce}.{signature}"},
+    )
+
+
+def fetch_code(server: str, key: str) -> str:
+    """A single-use code for a browser, valid for ten minutes; "" if the server gives none within two seconds."""
+    handlers = [urllib.request.ProxyHandler({})] if is_loopback(server) else []
+    opener = urllib.request.build_opener(*handlers)
+    try:
+        with opener.open(
+            code_request(server, key, time.time(), secrets.token_hex(8)), timeout=HTTP_TIMEOUT_S
+        ) as answer:
+            code = json.loads(answer.read(4096)).get("code", "")
+    except (OSError, ValueError, AttributeError):
+        return ""
+    return code if isinstance(code, str) and code.isascii() and len(code) <= 200 else ""

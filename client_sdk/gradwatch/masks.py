@@ -1,0 +1,109 @@
+"""Anything to plain JSON values, with secrets masked and sizes bounded, before it leaves the machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+__all__ = ["MASK", "mask_argv", "masked", "plain"]
+
+MASK: Final = "***"
+_SECRET: Final = re.compile(r"token|key|secret|password|passwd|credential|auth", re.IGNORECASE)
+_HARMLESS: Final = re.compile(
+    r"^(?:.*_)?(?:num_|n_|max_|min_|vocab_|pad_|eos_|bos_|unk_|mask_)\w*tokens?(?:_id|_ids|_count|s)?$"
+    r"|^(?:.*_)?tokens?_(?:id|per\w*|count|dim|len\w*|type\w*|size|drop\w*)$|tokeni[sz]er|^author|key(?:s|_dim|_size|word\w*|point\w*|frame\w*)$",
+    re.IGNORECASE,
+)
+"""Words of language models and vision that contain a secret-looking part: ``max_tokens``, ``tokenizer``, ``key_dim``."""
+
+_DEPTH: Final = 8
+_ITEMS: Final = 512
+_TEXT: Final = 4_096
+
+
+def is_secret(name: str) -> bool:
+    """Whether a value of this name must not be sent."""
+    return bool(_SECRET.search(name)) and not _HARMLESS.search(name)
+
+
+def plain(value: Any, depth: int = _DEPTH) -> Any:
+    """``value`` as JSON can say it: dicts, lists, numbers, text, None; anything else as its text. Bounded in all directions."""
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float):
+        return (
+            value
+            if math.isfinite(value)
+            else "NaN"
+            if math.isnan(value)
+            else "Infinity"
+            if value > 0
+            else "-Infinity"
+        )
+    if isinstance(value, str):
+        return value[:_TEXT]
+    if depth <= 0:
+        return _text(value)
+    inner = _as_mapping(value)
+    if inner is not None:
+        items = list(inner.items())[:_ITEMS]
+        return {str(key)[:200]: plain(item, depth - 1) for key, item in items}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item, depth - 1) for item in list(value)[:_ITEMS]]
+    return _number_or_text(value, depth)
+
+
+def masked(value: Any) -> Any:
+    """A plain value with everything under a secret-looking name replaced by :data:`MASK`."""
+    if isinstance(value, dict):
+        return {
+            key: MASK if is_secret(key) and item not in (None, "", False) else masked(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [masked(item) for item in value]
+    return value
+
+
+def mask_argv(argv: Sequence[str]) -> list[str]:
+    """A command line without the values of ``--api-key X``, ``--token=X`` and ``password=X``."""
+    shown: list[str] = []
+    hide_next = False
+    for word in argv:
+        name, equals, _ = word.partition("=")
+        secret = is_secret(name.lstrip("-").replace("-", "_"))
+        if hide_next and not word.startswith("-"):
+            shown.append(MASK)
+        elif equals and secret:
+            shown.append(f"{name}={MASK}")
+        else:
+            shown.append(word[:_TEXT])
+        hide_next = secret and not equals and word.startswith("-")
+    return shown
+
+
+def _as_mapping(value: Any) -> Mapping[Any, Any] | None:
+    if isinstance(value, Mapping):
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value)}
+    return None
+
+
+def _number_or_text(value: Any, depth: int) -> Any:
+    """numpy and torch scalars and arrays by duck typing, everything else as text."""
+    shape = getattr(value, "shape", None)
+    tolist = getattr(value, "tolist", None)
+    if isinstance(shape, tuple) and callable(tolist):
+        size = math.prod(shape)
+        return plain(tolist(), depth - 1) if size <= _ITEMS else f"{type(value).__name__}{list(shape)}"
+    if isinstance(value, Iterable) and not hasattr(value, "__next__") and hasattr(value, "__len__"):
+        return [plain(item, depth - 1) for _, item in zip(range(_ITEMS), value, strict=False)]
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    return str(value)[:_TEXT]

@@ -1,0 +1,308 @@
+"""A run, as the training script sees it: a few verbs, none of which waits, and none of which raises into the loop."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Final, Protocol
+
+from .console import Console, in_notebook
+from .errors import ConfigError
+from .exits import EXITS, state_of
+from .masks import plain
+from .outbox import MarkPoint, Outbox, ScalarPoint
+from .protocol.messages import EndState, Incident
+from .recorder import Recorder
+from .sender import Ending, SenderThread
+from .shield import Shield
+
+__all__ = ["CaptureLike", "Links", "NullRun", "Run", "read_number"]
+
+_STATES: Final = ("finished", "failed", "killed", "preempted")
+_BATCHES_KEPT: Final = 50
+
+
+class CaptureLike(Protocol):
+    """What a run needs of :class:`gradwatch.torch_.capture.Capture`."""
+
+    def scalar_step(self) -> int:
+        """The step that a scalar logged now belongs to."""
+
+    def detach(self) -> None:
+        """Takes every hook away; harmless the second time."""
+
+
+class Links(Protocol):
+    """Where the run can be seen."""
+
+    @property
+    def url(self) -> str:
+        """Address of its page, "" while no server is known."""
+
+    def epilogue(self, delivered: bool) -> str:
+        """What to say at the end, "" for nothing."""
+
+
+def read_number(value: Any) -> float | Callable[[], float] | None:
+    """``value`` as a float, None if it is not one real number. For everything but tensors."""
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+class Run:
+    """A run being recorded; made by :func:`gradwatch.watch`.
+
+    Attributes:
+        id: unique, safe in addresses and file names.
+        name: short and readable.
+        project: what it is listed under.
+    """
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        name: str,
+        project: str,
+        outbox: Outbox,
+        thread: SenderThread | None,
+        shield: Shield,
+        links: Links,
+        console: Console,
+        finish_timeout: float = 10.0,
+        read: Callable[[Any], float | Callable[[], float] | None] = read_number,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.id = id
+        self.name = name
+        self.project = project
+        self._outbox = outbox
+        self._thread = thread
+        self._shield = shield
+        self._links = links
+        self._console = console
+        self._finish_timeout = finish_timeout
+        self._read = read
+        self._clock = clock
+        self._capture: CaptureLike | None = None
+        self._recorder = Recorder(outbox)
+        self._note: tuple[EndState, str, int | None] | None = None
+        self._batches: deque[tuple[int, Any]] = deque(maxlen=_BATCHES_KEPT)
+        self._told: set[str] = set()
+        self._ended = False
+        self._inert = False
+
+    @property
+    def url(self) -> str:
+        """Address of the run's page, without any secret; "" while no server is known."""
+        return self._links.url
+
+    # --- what a script says -------------------------------------------------------------------------------------------
+
+    def log(
+        self, values: Mapping[str, Any] | None = None, /, *, step: int | None = None, **scalars: Any
+    ) -> None:
+        """Records numbers: ``run.log(loss=loss)``, ``run.log({"val/loss": x})``. Tensors are welcome and cost no sync.
+
+        A value logged after a backward belongs to the coming optimizer step, otherwise to the step just taken; ``step``
+        says otherwise. Several values of one name at one step are averaged. What is not a number is left out, and said once.
+        """
+        if not self._inert:
+            with self._shield.guard("run.log"):
+                self._log({**(values or {}), **scalars}, step)
+
+    def mark(self, kind: str, /, **data: Any) -> None:
+        """Puts a glyph on the timeline at this step: ``run.mark("checkpoint", path="last.pt")``."""
+        if not self._inert:
+            with self._shield.guard("run.mark"):
+                self._mark(str(kind)[:100], data)
+
+    def phase(self, name: str) -> None:
+        """Says that another part of training begins, such as "warm-up" or "fine-tune": what is normal is learnt anew."""
+        self.mark("phase", name=str(name))
+
+    def batch(self, *, ids: Any) -> None:
+        """Which samples the coming step sees. The last 50 are kept here, and sent only when something goes wrong."""
+        if not self._inert:
+            with self._shield.guard("run.batch"):
+                self._batches.append((self._scalar_step() + 1, ids))
+
+    def record(self, step: int, norms: Mapping[str, Any], **scalars: Any) -> None:
+        """One step of any framework: gradient norms by layer (numbers), and scalars. Steps must rise."""
+        if not self._inert:
+            with self._shield.guard("run.record"):
+                self._record(step, norms, scalars)
+
+    def show(self, height: int = 900) -> Any:
+        """The dashboard inside a notebook; elsewhere its link is printed."""
+        if in_notebook() and self.url:
+            with self._shield.guard("run.show"):
+                return importlib.import_module("IPython.display").IFrame(self.url, "100%", height)
+        self._console.show(self.url or "no server shows this run yet")
+        return None
+
+    def finish(self, state: EndState = "finished") -> None:
+        """Sends what is left, waiting at most ten seconds, and lets go of model and hooks. The second call does nothing.
+
+        Raises:
+            ConfigError: ``state`` is not one of finished, failed, killed, preempted.
+        """
+        if state not in _STATES:
+            raise ConfigError(f"finish() takes one of {', '.join(_STATES)}, not {state!r}")
+        self.end(state)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.end("finished")
+        else:
+            self.end(*state_of(error))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.project}/{self.name} ({self.id})>"
+
+    # --- what gradwatch itself calls ----------------------------------------------------------------------------------
+
+    def attach(self, capture: CaptureLike) -> None:
+        """``capture`` says from now on which step it is."""
+        self._capture = capture
+
+    def end(self, state: EndState, reason: str = "", error: dict[str, Any] | None = None) -> None:
+        """Finishes in ``state``, or, if that is an ordinary end, in the state noted before. Only the first call counts."""
+        if self._ended:
+            return
+        self._ended = True
+        if state == "finished" and self._note is not None:
+            noted, noted_reason, activity = self._note
+            if activity is None or activity == self.activity():
+                state, reason = noted, noted_reason
+        EXITS.forget(self)
+        with self._shield.guard("finish"):
+            if self._capture is not None:
+                self._capture.detach()
+        with self._shield.guard("finish"):
+            self._deliver(Ending(state, self._clock(), reason, error))
+        self.make_inert()
+
+    def note_end(self, state: EndState, reason: str, *, lasting: bool) -> None:
+        """See :class:`.exits.Watched`."""
+        self._note = (state, reason, None if lasting else self.activity())
+
+    def activity(self) -> int:
+        """See :class:`.exits.Watched`."""
+        return self._outbox.puts
+
+    def make_inert(self) -> None:
+        """Nothing said from now on has an effect: the run is over, or this is a forked child."""
+        self._inert = True
+        self._capture = None
+
+    def trip(self) -> None:
+        """The shield has had enough: no hooks any more, no thread."""
+        capture = self._capture
+        self.make_inert()
+        if capture is not None:
+            capture.detach()
+
+    def on_incident(self, incident: Incident) -> None:
+        """Sends which samples the last steps saw when the server finds something wrong."""
+        if incident.open and self._batches:
+            batches = [{"step": step, "ids": ids} for step, ids in self._batches]
+            self._batches.clear()
+            self._mark("batches", {"incident": incident.id, "batches": batches})
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _scalar_step(self) -> int:
+        if self._capture is not None:
+            return self._capture.scalar_step()
+        return max(self._outbox.last_step, 0)
+
+    def _log(self, values: Mapping[str, Any], step: int | None) -> None:
+        at = self._scalar_step() if step is None else int(step)
+        now = self._clock()
+        for name, value in values.items():
+            if isinstance(value, Mapping):
+                self._log({f"{name}/{key}": item for key, item in value.items()}, at)
+            elif type(value) is float or type(value) is int:
+                self._outbox.put_scalar(ScalarPoint(str(name), at, now, float(value)))
+            else:
+                number = self._read(value)
+                if number is not None:
+                    self._outbox.put_scalar(ScalarPoint(str(name), at, now, number))
+                else:
+                    self._once(
+                        f"log {name}", f"{name}={type(value).__name__} is not a number and was left out"
+                    )
+
+    def _mark(self, kind: str, data: Mapping[str, Any]) -> None:
+        self._outbox.put_mark(MarkPoint(max(self._scalar_step(), 0), self._clock(), kind, plain(data)))
+
+    def _record(self, step: int, norms: Mapping[str, Any], scalars: Mapping[str, Any]) -> None:
+        if self._capture is not None:
+            self._once("record", "run.record() was left out: this run measures its model by itself")
+            return
+        if isinstance(step, bool) or int(step) < 0:
+            self._once("record step", f"run.record() needs a step from 0 on, not {step!r}; it was left out")
+            return
+        values = {}
+        for name, value in norms.items():
+            number = self._read(value)
+            if number is None:
+                self._once(f"norm {name}", f"the norm of {name} must be one number; it was left out")
+            else:
+                values[str(name)] = number() if callable(number) else number
+        self._recorder.record(int(step), self._clock(), values)
+        self._log(scalars, int(step))
+
+    def _deliver(self, ending: Ending) -> None:
+        if self._thread is None:
+            return
+        delivered = self._thread.finish(ending, self._finish_timeout)
+        if words := self._links.epilogue(delivered):
+            self._console.tell(words)
+
+    def _once(self, what: str, sentence: str) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            self._console.tell(sentence)
+
+
+class _NoLinks:
+    url = ""
+
+    def epilogue(self, delivered: bool) -> str:
+        return ""
+
+
+class NullRun(Run):
+    """A run that records nothing: ``mode="disabled"``. Every verb is there and does nothing."""
+
+    def __init__(self, *, id: str = "disabled", name: str = "disabled", project: str = "default") -> None:
+        console = Console()
+        super().__init__(
+            id=id,
+            name=name,
+            project=project,
+            outbox=Outbox(),
+            thread=None,
+            shield=Shield(console.tell),
+            links=_NoLinks(),
+            console=console,
+        )
+        self.make_inert()
+
+    def show(self, height: int = 900) -> Any:
+        """Nothing to show."""
+        return None

@@ -1,0 +1,307 @@
+"""The sender: takes what the training thread measured, packs it, keeps it until it is acknowledged, and sends it.
+
+:class:`Sender` is one turn of work after another, with the time as an argument; :class:`SenderThread` is the daemon thread
+that pumps it. At most about fifty batches go out in a second, however many steps there are.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from .connection import Connection
+from .frames import Frame
+from .journal import Journal
+from .outbox import Outbox
+from .packer import Packer
+from .protocol import Heartbeat, Record, Welcome, encode
+from .protocol.messages import EndState, Incident
+from .protocol.session import Acked, IncidentReceived, Opened
+from .shield import Shield
+from .waiter import Waiter
+
+__all__ = ["Ending", "Sender", "SenderThread"]
+
+FLUSH_S: Final = 0.02
+FLUSH_OFFLINE_S: Final = 0.25
+"""Without a connection larger batches are made: what is dropped from a full spool is dropped by batch."""
+
+HEARTBEAT_S: Final = 5.0
+IDLE_S: Final = 0.25
+WINDOW_BYTES: Final = 2 * 1024**2
+"""Bytes handed to the network at once; the rest waits, and can still be spooled."""
+
+FRAMES_AT_ONCE: Final = 512
+SCALARS_AT_ONCE: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How the run ended, for its ``Bye``."""
+
+    state: EndState
+    time: float
+    reason: str = ""
+    error: dict[str, Any] | None = None
+
+
+class Sender:
+    """Turns of the sending loop. Everything here runs in one thread, but :meth:`end`, which any thread may call once.
+
+    Args:
+        connection: None in offline mode.
+        cost: what watching costs (``us_per_step``, ``share_of_step``), for heartbeats.
+        clock: Unix time.
+        tell: gets sentences for the user.
+        on_open: gets the server's Welcome, each time a session opens.
+        on_incident: gets what the server's health engine has to say.
+    """
+
+    def __init__(
+        self,
+        *,
+        outbox: Outbox,
+        packer: Packer,
+        journal: Journal,
+        connection: Connection | None,
+        cost: Callable[[], dict[str, float]] = dict,
+        swallowed: Callable[[], int] = lambda: 0,
+        clock: Callable[[], float] = time.time,
+        tell: Callable[[str], None] = lambda text: None,
+        on_open: Callable[[Welcome], None] = lambda welcome: None,
+        on_incident: Callable[[Incident], None] = lambda incident: None,
+    ) -> None:
+        self.ended = threading.Event()
+        self.lost_frames = 0
+        self._outbox = outbox
+        self._packer = packer
+        self._journal = journal
+        self._connection = connection
+        self._cost = cost
+        self._swallowed = swallowed
+        self._clock = clock
+        self._tell = tell
+        self._on_open = on_open
+        self._on_incident = on_incident
+        self._ending: Ending | None = None
+        self._said_bye = False
+        self._failures_before = 0
+        self._flushed_at = -FLUSH_OFFLINE_S
+        self._beat_at = 0.0
+        self._told: set[str] = set()
+        self._sent_bytes = 0
+        self._sent_since = 0.0
+
+    @property
+    def delivered(self) -> bool:
+        """Whether everything, the Bye too, is acknowledged."""
+        return self._said_bye and self._journal.outstanding == 0
+
+    @property
+    def fileno(self) -> int:
+        """The socket to wait on, -1 for none."""
+        return self._connection.fileno() if self._connection is not None else -1
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the network has to take bytes before more can be sent."""
+        return self._connection is not None and self._connection.backlog > 0
+
+    def end(self, ending: Ending) -> None:
+        """The run is over: the next turns send all there is and the Bye; :attr:`ended` is set when nothing is left to do."""
+        connection = self._connection
+        if connection is not None:
+            self._failures_before = connection.failures
+            connection.hurry()
+        self._ending = ending
+
+    def turn(self, now: float) -> float:
+        """One round of work at monotonic time ``now``; gives how many seconds the next may wait."""
+        self._talk(now)
+        self._flush(now)
+        self._send(now)
+        self._journal.tend(now)
+        self._beat(now)
+        self._count_losses()
+        if self._said_bye and (self.delivered or self._hopeless()):
+            self.ended.set()
+        return self._pause(now)
+
+    def close(self, now: float) -> None:
+        """Spools what is not acknowledged and lets go of everything."""
+        self._journal.tend(now, all_of_it=True)
+        self._count_losses()
+        if self._connection is not None:
+            self._connection.close()
+        self._journal.close()
+
+    # --- the parts of a turn ------------------------------------------------------------------------------------------
+
+    def _talk(self, now: float) -> None:
+        if self._connection is None:
+            return
+        for event in self._connection.turn(now):
+            if isinstance(event, Opened):
+                self._opened(event.welcome, now)
+            elif isinstance(event, Acked):
+                self._journal.acknowledge(event.next_seq)
+            elif isinstance(event, IncidentReceived):
+                self._on_incident(event.incident)
+        refused = self._connection.refused
+        if refused is not None:
+            self._once("refused", f"the server refused this run: {refused}. Steps are kept on disk")
+
+    def _opened(self, welcome: Welcome, now: float) -> None:
+        assert self._connection is not None
+        if not self._journal.rewind(welcome.next_seq):
+            self._once("forgot", "the server no longer has the beginning of this run. Steps are kept on disk")
+            self._connection.drop(now, "the server lost what it had acknowledged")
+            return
+        self._beat_at = now
+        self._on_open(welcome)
+
+    def _flush(self, now: float) -> None:
+        ending = self._ending
+        online = self._connection is not None and self._connection.open
+        if ending is None and now - self._flushed_at < (FLUSH_S if online else FLUSH_OFFLINE_S):
+            return
+        if self._said_bye:
+            return
+        self._flushed_at = now
+        while True:
+            records = self._collect(force=ending is not None)
+            for record in records:
+                self._journal.append(record, now)
+            if len(self._outbox) == 0 or not records:
+                break
+        if ending is not None:
+            for record in self._packer.pack([], self._outbox.declarations, self._clock(), final=True):
+                self._journal.append(record, now)
+            bye = self._packer.bye(ending.state, ending.time, ending.reason, ending.error)
+            self._journal.append(bye, now)
+            self._said_bye = True
+
+    def _collect(self, *, force: bool) -> list[Record]:
+        outbox = self._outbox
+        frames: list[Frame] = [
+            pending.resolve() for pending in outbox.take_frames(FRAMES_AT_ONCE, force=force)
+        ]
+        # A scalar still on the device is ready when the frame of its step is.
+        for point in outbox.take_scalars(SCALARS_AT_ONCE, before=outbox.head_step()):
+            value = point.value() if callable(point.value) else point.value
+            self._packer.add_scalar(point.name, point.step, point.time, value)
+        records = self._packer.pack(frames, outbox.declarations, self._clock())
+        records += [self._packer.mark(mark) for mark in outbox.take_marks()]
+        dropped = outbox.take_dropped()
+        if dropped:
+            self.lost_frames += len(dropped)
+            records.append(self._packer.lost(dropped, "the sender could not keep up"))
+        return records
+
+    def _send(self, now: float) -> None:
+        connection = self._connection
+        while connection is not None and connection.open and connection.backlog < WINDOW_BYTES:
+            data = self._journal.peek()
+            if data is None:
+                return
+            connection.send(data, now)
+            self._journal.advance()
+            self._sent_bytes += len(data)
+
+    def _beat(self, now: float) -> None:
+        connection = self._connection
+        if connection is None or not connection.open or now < self._beat_at:
+            return
+        cost = {
+            **self._cost(),
+            "queue": float(len(self._outbox) + self._journal.outstanding),
+            "lost": float(self.lost_frames),
+            "spooled": float(self._journal.spooled),
+            "swallowed": float(self._swallowed()),
+            "bytes_per_s": self._sent_bytes / max(now - self._sent_since, 1e-3) if self._sent_since else 0.0,
+        }
+        self._sent_bytes, self._sent_since = 0, now
+        self._beat_at = now + HEARTBEAT_S
+        beat = Heartbeat(time=self._clock(), step=max(self._outbox.last_step, 0), cost=cost)
+        connection.send(encode(beat), now)
+
+    def _count_losses(self) -> None:
+        self.lost_frames += self._journal.lost_frames
+        self._journal.lost_frames = 0
+        if self.lost_frames:
+            self._once("lost", "some steps could not be kept and are lost; the page shows which")
+        if self._packer.refused or self._packer.late:
+            self._once(
+                "order",
+                "some values were left out: their step did not come after the last one, or there are too many names",
+            )
+
+    def _hopeless(self) -> bool:
+        """Nobody there to wait for: offline, refused, or never reached and not reached now either."""
+        connection = self._connection
+        if connection is None or connection.refused is not None:
+            return True
+        return connection.opened == 0 and connection.failures > self._failures_before
+
+    def _pause(self, now: float) -> float:
+        if self._ending is not None:
+            return FLUSH_S
+        interval = FLUSH_S if self._connection is not None and self._connection.open else FLUSH_OFFLINE_S
+        due = self._flushed_at + interval - now
+        if len(self._outbox) or due > 0:
+            return max(due, 0.001)
+        self._outbox.sleeping = True
+        return IDLE_S if len(self._outbox) == 0 else 0.0
+
+    def _once(self, what: str, sentence: str) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            self._tell(sentence)
+
+
+class SenderThread:
+    """The daemon thread ``gradwatch-sender`` that pumps a :class:`Sender`."""
+
+    def __init__(
+        self, sender: Sender, waiter: Waiter, shield: Shield, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._sender = sender
+        self._waiter = waiter
+        self._shield = shield
+        self._monotonic = monotonic
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="gradwatch-sender", daemon=True)
+
+    def start(self) -> None:
+        """Begins to pump."""
+        self._thread.start()
+
+    def finish(self, ending: Ending, timeout: float) -> bool:
+        """Sends what is left and the Bye, at most ``timeout`` seconds; then stops. Whether all of it is acknowledged."""
+        if self._thread.is_alive() and not self._shield.tripped:
+            self._sender.end(ending)
+            self._waiter.wake()
+            self._sender.ended.wait(timeout)
+        return self.stop()
+
+    def stop(self) -> bool:
+        """Ends the thread; what is not acknowledged goes to the spool. Whether nothing had to."""
+        self._stopping = True
+        self._waiter.wake()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(5.0)
+        return self._sender.delivered
+
+    def _run(self) -> None:
+        while not self._stopping and not self._shield.tripped:
+            pause = FLUSH_OFFLINE_S
+            with self._shield.guard("the sender"):
+                pause = self._sender.turn(self._monotonic())
+            if not self._stopping:
+                self._waiter.wait(pause, self._sender.fileno, writable=self._sender.blocked)
+        with self._shield.guard("the sender's end"):
+            self._sender.close(self._monotonic())
+        self._waiter.close()

@@ -1,0 +1,299 @@
+"""The sender, pumped by hand against the real server session in memory."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from gradwatch.connection import Connection
+from gradwatch.errors import ConnectionRefused
+from gradwatch.frames import Frame
+from gradwatch.journal import Journal
+from gradwatch.outbox import MarkPoint, Outbox, ReadyFrame, ScalarPoint
+from gradwatch.packer import Packer
+from gradwatch.protocol import Bye, Hello, Lost, Mark, Statistic, Tensor
+from gradwatch.sender import Ending, Sender
+from gradwatch.spool import Spool, read_segment, segments_of
+from gradwatch.testing import FakeClock, FakeServer, MemoryTransport
+
+HELLO = Hello(run_id="run", run_key="k" * 32, project="p", name="n", stream="stream", segment="segment")
+WIDTH = 200
+TENSORS = tuple(Tensor(name=f"layer.{i}") for i in range(WIDTH))
+STATISTICS = (
+    Statistic(name="global_grad_norm", scope="run", dtype="f8"),
+    Statistic(name="grad_norm", scope="tensor", width=WIDTH),
+)
+
+
+@dataclass
+class Rig:
+    """A sender with everything around it in memory, and time that a test moves."""
+
+    folder: Path
+    server: FakeServer = field(default_factory=FakeServer)
+    clock: FakeClock = field(default_factory=FakeClock)
+    told: list[str] = field(default_factory=list)
+    spool_limit: int = 10**9
+    memory_limit: int = 10**9
+    offline: bool = False
+
+    def __post_init__(self) -> None:
+        self.transport = MemoryTransport(self.server)
+        self.outbox = Outbox()
+        self.outbox.declare(TENSORS, STATISTICS)
+        self.journal = Journal(
+            lambda: Spool(self.folder / "run-stream", HELLO, limit=self.spool_limit),
+            memory_limit=self.memory_limit,
+            tell=self.told.append,
+        )
+        self.connection = Connection(
+            self.transport,
+            HELLO,
+            wake=lambda: None,
+            spawn=lambda work: work(),
+            uniform=lambda low, high: high,
+            nonce=lambda: "client",
+        )
+        self.sender = Sender(
+            outbox=self.outbox,
+            packer=Packer(),
+            journal=self.journal,
+            connection=None if self.offline else self.connection,
+            clock=self.clock,
+            tell=self.told.append,
+        )
+
+    def step(self, step: int) -> None:
+        self.outbox.put(ReadyFrame(frame(step, self.clock())))
+
+    def pump(self, seconds: float = 0.1, every: float = 0.02) -> None:
+        for _ in range(max(1, round(seconds / every))):
+            self.sender.turn(self.clock())
+            self.clock.advance(every)
+
+
+def row(step: int) -> npt.NDArray[np.float32]:
+    return (step + np.arange(WIDTH) / 256).astype(np.float32)
+
+
+def frame(step: int, time: float = 0.0) -> Frame:
+    values = {
+        "global_grad_norm": np.array([step * 2.0]),
+        "grad_norm": row(step),
+    }
+    return Frame(step=step, time=time, values=values, schema=1)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path)
+
+
+def test_steps_arrive_once_and_are_acknowledged(rig: Rig) -> None:
+    for step in range(10):
+        rig.step(step)
+        rig.pump(0.03)
+    assert rig.server.stream.tensors == TENSORS
+    rows = rig.server.stream.series("grad_norm")
+    assert {step: values.tolist() for step, values in rows.items()} == {s: row(s).tolist() for s in range(10)}
+    assert rig.server.stream.scalar("global_grad_norm") == {s: 2.0 * s for s in range(10)}
+    assert rig.journal.outstanding == 0 and rig.journal.spool is None
+
+
+def test_many_steps_between_two_turns_make_one_batch(rig: Rig) -> None:
+    rig.pump()
+    before = len(rig.server.stream.records)
+    for step in range(100):
+        rig.step(step)
+    rig.pump(0.04)
+    assert len(rig.server.stream.records) == before + 1
+    assert len(rig.server.stream.series("grad_norm")) == 100
+
+
+def test_a_scalar_goes_out_when_its_step_is_over_as_the_mean(rig: Rig) -> None:
+    for step in range(3):
+        for value in (1.0, 3.0):
+            rig.outbox.put_scalar(ScalarPoint("loss", step, rig.clock(), value * (step + 1)))
+        rig.step(step)
+    rig.pump()
+    assert rig.server.stream.scalar("loss") == {0: 2.0, 1: 4.0}
+    rig.sender.end(Ending("finished", 1.0))
+    rig.pump()
+    assert rig.server.stream.scalar("loss") == {0: 2.0, 1: 4.0, 2: 6.0}
+
+
+def test_a_scalar_that_comes_once_per_step_does_not_wait_for_the_next_step(rig: Rig) -> None:
+    rig.step(0)
+    rig.outbox.put_scalar(ScalarPoint("loss", 0, rig.clock(), 1.5))
+    rig.pump(0.5)
+    assert rig.server.stream.scalar("loss") == {}
+    rig.pump(1.0)
+    assert rig.server.stream.scalar("loss") == {0: 1.5}
+
+
+def test_a_logged_name_that_is_also_captured_gets_a_prefix(rig: Rig) -> None:
+    rig.step(0)
+    rig.outbox.put_scalar(ScalarPoint("grad_norm", 0, rig.clock(), 7.0))
+    rig.sender.end(Ending("finished", 1.0))
+    rig.pump()
+    assert rig.server.stream.scalar("log/grad_norm") == {0: 7.0}
+
+
+def test_a_cut_connection_is_resumed_without_gap_or_double(rig: Rig) -> None:
+    for step in range(60):
+        rig.step(step)
+        rig.transport.down = step % 20 in (5, 6, 7)
+        rig.pump(0.3)
+    rig.sender.end(Ending("finished", 1.0))
+    rig.pump(20)
+    assert rig.sender.delivered
+    assert sorted(rig.server.stream.series("grad_norm")) == list(range(60))
+    assert rig.transport.attempts > 3
+
+
+def test_what_is_not_acknowledged_in_half_a_second_is_on_disk_and_freed_when_it_is(rig: Rig) -> None:
+    rig.server.acks = False
+    rig.step(0)
+    rig.pump(0.4)
+    assert not list(rig.folder.iterdir())
+    rig.pump(0.4)
+    (segment,) = segments_of(rig.folder / "run-stream")
+    assert [entry.seq for entry in read_segment(segment)][2:] == list(range(1, rig.journal.next_seq))
+    rig.server.acks = True
+    rig.step(1)
+    rig.pump(0.2)
+    assert rig.journal.outstanding == 0
+    assert not segments_of(rig.folder / "run-stream")
+    rig.sender.close(rig.clock())
+    assert not list(rig.folder.iterdir())
+
+
+def test_more_than_memory_holds_is_read_back_from_disk(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, memory_limit=20_000)
+    rig.transport.down = True
+    for step in range(200):
+        rig.step(step)
+        rig.pump(0.3, every=0.1)
+    assert len(rig.journal._kept) < 100
+    rig.transport.down = False
+    rig.sender.end(Ending("finished", 1.0))
+    rig.pump(20)
+    assert rig.sender.delivered
+    assert sorted(rig.server.stream.series("grad_norm")) == list(range(200))
+
+
+def test_a_full_spool_loses_the_oldest_steps_and_says_which(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, spool_limit=200_000, memory_limit=10_000)
+    rig.transport.down = True
+    for step in range(600):
+        rig.step(step)
+        rig.pump(0.3, every=0.1)
+    rig.transport.down = False
+    rig.sender.end(Ending("finished", 1.0))
+    rig.pump(30)
+    assert rig.sender.delivered
+    kept = set(rig.server.stream.series("grad_norm"))
+    lost: set[int] = set()
+    for record in rig.server.stream.of(Lost):
+        assert isinstance(record, Lost)
+        lost |= set(range(record.from_step, record.to_step + 1))
+    assert kept | lost == set(range(600)) and not kept & lost
+    assert 0 in lost and 599 in kept
+    assert rig.sender.lost_frames == len(lost)
+    assert [text for text in rig.told if "lost" in text] == [
+        "some steps could not be kept and are lost; the page shows which"
+    ]
+
+
+def test_without_disk_the_oldest_steps_are_lost_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "run-stream").write_text("a file where the folder should be")
+    rig = Rig(tmp_path, memory_limit=150_000)
+    rig.transport.down = True
+    for step in range(300):
+        rig.step(step)
+        rig.pump(0.3, every=0.1)
+    rig.transport.down = False
+    rig.sender.end(Ending("finished", 1.0))
+    rig.pump(30)
+    kept = set(rig.server.stream.series("grad_norm"))
+    assert rig.sender.delivered and 0 < len(kept) < 300 and 299 in kept
+    assert rig.sender.lost_frames == 300 - len(kept)
+    assert any("memory only" in text for text in rig.told)
+
+
+def test_a_server_that_hangs_is_given_up_and_tried_again(rig: Rig) -> None:
+    rig.pump(0.1)
+    rig.transport.stuck = True
+    rig.step(0)
+    rig.pump(60, every=0.5)
+    assert rig.transport.attempts >= 2
+    rig.transport.stuck = False
+    rig.pump(60, every=0.1)
+    assert sorted(rig.server.stream.series("grad_norm")) == [0]
+
+
+def test_a_refusal_is_told_once_and_ends_the_attempts(rig: Rig) -> None:
+    rig.server.refuse = ConnectionRefused("fenced", "another process writes to this run")
+    rig.step(0)
+    rig.pump(30, every=0.5)
+    assert rig.transport.attempts == 1
+    assert [text for text in rig.told if "another process" in text] == [
+        "the server refused this run: another process writes to this run. Steps are kept on disk"
+    ]
+    rig.sender.end(Ending("finished", 1.0))
+    rig.pump()
+    assert rig.sender.ended.is_set() and not rig.sender.delivered
+
+
+def test_marks_and_the_end_arrive(rig: Rig) -> None:
+    rig.outbox.put_mark(MarkPoint(3, 5.0, "checkpoint", {"path": "x.pt"}))
+    rig.pump()
+    rig.sender.end(Ending("failed", 9.0, "", {"type": "ValueError"}))
+    rig.pump()
+    assert rig.sender.ended.is_set()
+    (mark,), (bye,) = rig.server.stream.of(Mark), rig.server.stream.of(Bye)
+    assert isinstance(mark, Mark) and (mark.kind, mark.step, mark.data) == ("checkpoint", 3, {"path": "x.pt"})
+    assert isinstance(bye, Bye) and (bye.state, bye.error) == ("failed", {"type": "ValueError"})
+    assert rig.server.stream.records[-1] is bye
+
+
+def test_offline_writes_everything_to_disk(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, offline=True)
+    for step in range(5):
+        rig.step(step)
+    rig.pump()
+    rig.sender.end(Ending("finished", 1.0))
+    rig.pump()
+    assert rig.sender.ended.is_set()
+    rig.sender.close(rig.clock())
+    entries = list(itertools.chain(*map(read_segment, segments_of(tmp_path / "run-stream"))))
+    assert [e.seq for e in entries if e.kind >= 2] == list(range(rig.journal.next_seq))
+
+
+def test_heartbeats_come_however_long_a_step_takes(rig: Rig) -> None:
+    rig.pump(21, every=0.25)
+    assert len(rig.server.heartbeats) in (4, 5)
+
+
+def test_a_step_that_does_not_rise_is_left_out_and_told(rig: Rig) -> None:
+    for step in (5, 6, 6, 2, 7):
+        rig.step(step)
+    rig.pump()
+    assert sorted(rig.server.stream.series("grad_norm")) == [5, 6, 7]
+    assert len(rig.told) == 1 and "did not come after the last" in rig.told[0]
+
+
+def test_dropped_frames_become_a_lost_record(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.outbox._limit = 10
+    for step in range(25):
+        rig.step(step)
+    rig.pump()
+    (lost,) = rig.server.stream.of(Lost)
+    assert isinstance(lost, Lost) and (lost.from_step, lost.to_step, lost.frames) == (0, 14, 15)
+    assert sorted(rig.server.stream.series("grad_norm")) == list(range(15, 25))
