@@ -1,0 +1,142 @@
+"""``watch()`` against the fake server over a real WebSocket."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gradwatch
+from gradwatch.protocol import Bye, Mark
+from gradwatch.testing import FakeServer
+from tests.client.serving import serving
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GRADWATCH_DIR", str(tmp_path))
+    monkeypatch.setenv("GRADWATCH_AUTOSTART", "0")
+    for name in ("GRADWATCH_SERVER", "GRADWATCH_TOKEN", "GRADWATCH_MODE", "GRADWATCH_PROJECT", "GRADWATCH_PUBLIC_URL"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[FakeServer, str]]:
+    fake = FakeServer()
+    with serving(fake) as port:
+        yield fake, f"http://127.0.0.1:{port}"
+
+
+def test_steps_of_any_framework(server: tuple[FakeServer, str], capsys: pytest.CaptureFixture[str]) -> None:
+    fake, url = server
+    with gradwatch.watch(server=url, project="p", name="n", config={"lr": 0.1, "api_key": "s3cret"}) as run:
+        for step in range(50):
+            run.record(step, {"a": step, "b": 1.0} if step != 7 else {"b": 1.0}, loss=1 / (step + 1))
+        run.mark("checkpoint", path=Path("last.pt"))
+        run.log({"val": {"loss": 3.0}})
+        assert run.url == f"{url}/runs/{run.id}"
+    stream = fake.stream
+    assert stream.hello.context["config"] == {"lr": 0.1, "api_key": "***"}
+    assert (stream.hello.project, stream.hello.name) == ("p", "n")
+    rows = stream.series("grad_norm")
+    assert [t.name for t in stream.tensors] == ["a", "b"]
+    assert sorted(rows) == list(range(50)) and rows[49].tolist() == [49.0, 1.0]
+    assert str(rows[7].tolist()) == "[nan, 1.0]"
+    assert stream.scalar("loss") == {step: 1 / (step + 1) for step in range(50)}
+    assert stream.scalar("val/loss") == {49: 3.0}
+    (mark,), (bye,) = stream.of(Mark), stream.of(Bye)
+    assert isinstance(mark, Mark) and mark.data == {"path": "last.pt"} and mark.step == 49
+    assert isinstance(bye, Bye) and bye.state == "finished"
+    assert run.url in capsys.readouterr().err
+
+
+def test_an_exception_in_the_block_is_the_runs_end(server: tuple[FakeServer, str]) -> None:
+    fake, url = server
+    with pytest.raises(ZeroDivisionError), gradwatch.watch(server=url):
+        1 / 0  # noqa: B018
+    (bye,) = fake.stream.of(Bye)
+    assert isinstance(bye, Bye) and bye.state == "failed"
+    assert bye.error is not None and bye.error["type"] == "ZeroDivisionError"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"mode": "onlin"}, "use online, offline or disabled"),
+        ({"server": "ftp://x"}, "http://127.0.0.1:8642"),
+        ({"server": "http://a:b:c"}, "http://127.0.0.1:8642"),
+        ({"project": "x" * 600}, "at most 512"),
+        ({"start_step": -1}, "from 0 on"),
+    ],
+)
+def test_bad_arguments_raise_before_step_0(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        gradwatch.watch(**arguments)
+
+
+def test_disabled_does_nothing(home: Path) -> None:
+    run = gradwatch.watch(mode="disabled")
+    run.log(loss=1.0)
+    run.record(0, {"a": 1.0})
+    run.mark("x")
+    run.phase("y")
+    run.batch(ids=[1])
+    run.show()
+    run.finish()
+    assert run.url == "" and not list(home.iterdir())
+
+
+def test_no_server_records_to_disk_and_says_how_to_see_it(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with gradwatch.watch() as run:
+        run.record(0, {"a": 1.0}, loss=2.0)
+    words = capsys.readouterr().err
+    assert f"gradwatch sync {home / 'spool'}" in words and "gradwatch serve" in words
+    (folder,) = (home / "spool").iterdir()
+    assert folder.name.startswith(run.id) and list(folder.glob("*.gws"))
+
+
+def test_a_server_that_accepts_and_never_answers_delays_nothing(home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        run = gradwatch.watch(server=f"http://127.0.0.1:{deaf.getsockname()[1]}")
+        for step in range(1000):
+            run.record(step, {"a": 1.0})
+        run._finish_timeout = 0.2
+        run.finish()
+    assert list((home / "spool").glob("*/*.gws"))
+
+
+def test_what_is_no_number_is_left_out_and_said_once(server: tuple[FakeServer, str], capsys: pytest.CaptureFixture[str]) -> None:
+    fake, url = server
+    with gradwatch.watch(server=url) as run:
+        for step in range(3):
+            run.record(step, {"a": 1.0})
+            run.log(loss=1.0, text="hello", nothing=None)
+    assert capsys.readouterr().err.count("text=str is not a number") == 1
+    assert len(fake.stream.scalar("loss")) == 3
+
+
+def test_after_finish_every_verb_does_nothing(server: tuple[FakeServer, str]) -> None:
+    fake, url = server
+    run = gradwatch.watch(server=url)
+    run.finish()
+    run.finish("failed")
+    run.log(loss=1.0)
+    run.record(0, {"a": 1.0})
+    (bye,) = fake.stream.of(Bye)
+    assert isinstance(bye, Bye) and bye.state == "finished"
+    with pytest.raises(ValueError, match="finish\\(\\) takes one of"):
+        run.finish("done")  # type: ignore[arg-type]
+
+
+def test_two_runs_at_once(server: tuple[FakeServer, str]) -> None:
+    fake, url = server
+    with gradwatch.watch(server=url, name="one") as one, gradwatch.watch(server=url, name="two") as two:
+        one.record(0, {"a": 1.0})
+        two.record(0, {"a": 2.0})
+    norms = {s.hello.name: s.scalar("global_grad_norm") for s in fake.streams.values()}
+    assert norms == {"one": {0: 1.0}, "two": {0: 2.0}}
+    assert one.id != two.id
