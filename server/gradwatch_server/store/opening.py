@@ -1,0 +1,149 @@
+"""A stream opens: its run, segment and stream are found or made, and what was declared before is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection, func, select
+
+from gradwatch.protocol import Hello
+
+from ..errors import RunKeyRefused, StreamFenced
+from ..models import Run
+from . import queries, writes
+from . import tables as t
+from .live import LiveRun, StreamHandle, declare
+from .plain import int32s, statistics
+from .tail import unpack
+
+__all__ = ["OpenedStream", "load_live", "open_stream"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenedStream:
+    """A stream that may append from ``next_seq`` on. ``created``: its run is new."""
+
+    stream: StreamHandle
+    run: Run
+    next_seq: int
+    created: bool
+
+
+def open_stream(conn: Connection, hello: Hello, live: LiveRun | None, *, now: float) -> OpenedStream:
+    """Finds or makes the rows. ``live`` is the run if it is known already.
+
+    Raises:
+        RunKeyRefused: another client owns the run.
+        StreamFenced: a newer stream of the same rank has taken over.
+    """
+    key_hash = hashlib.sha256(hello.run_key.encode()).hexdigest()
+    row = queries.find_run(conn, hello.run_id)
+    if row is not None and not hmac.compare_digest(str(row.key_hash), key_hash):
+        raise RunKeyRefused(
+            f"another client already owns run {hello.run_id!r}: its key is not the one sent. Choose another run id, or "
+            "leave it out to get a new one."
+        )
+    if row is None:
+        live = _new_run(conn, hello, key_hash, now)
+    elif live is None:
+        live = load_live(conn, row.no, queries.run_of(row))
+    stream = _stream(conn, hello, live, now)
+    live.segment = max(live.segment, stream.segment)
+    if stream.speaks and not stream.ended:
+        live.run = replace(live.run, state="running", finished_at=None, reason="", error=None)
+    live.run = replace(live.run, last_seen=max(now, live.run.last_seen))
+    writes.save_run(conn, [(live.no, live.run)])
+    return OpenedStream(stream, live.run, stream.next_seq, created=row is None)
+
+
+def _new_run(conn: Connection, hello: Hello, key_hash: str, now: float) -> LiveRun:
+    run = Run(
+        id=hello.run_id,
+        project=hello.project,
+        name=hello.name,
+        state="running",
+        created_at=hello.started_at or now,
+        last_time=0.0,
+        last_seen=now,
+        context=hello.context,
+    )
+    no = writes.insert_run(conn, run, key_hash, hello.optimizers)
+    return LiveRun(no, run, {}, {}, {})
+
+
+def load_live(conn: Connection, no: int, run: Run) -> LiveRun:
+    """A run as it stands in the database."""
+    c = t.segments.c
+    newest = conn.execute(select(func.max(c.idx)).where(c.run_no == no)).scalar()
+    return LiveRun(
+        no,
+        run,
+        {tensor.name: tensor for tensor in queries.tensors_of_run(conn, no)},
+        {group.path: group for group in queries.groups_of_run(conn, no)},
+        {(series.rank, series.scope, series.name): series for series in queries.series_of_run(conn, no)},
+        segment=newest or 0,
+    )
+
+
+def _stream(conn: Connection, hello: Hello, live: LiveRun, now: float) -> StreamHandle:
+    c = t.streams.c
+    row = conn.execute(
+        select(t.streams).where((c.run_no == live.no) & (c.stream == hello.stream))
+    ).one_or_none()
+    if row is not None and row.fenced:
+        raise StreamFenced(
+            f"a newer process has taken over run {hello.run_id!r}; this one sends no more. Each process needs a run of its "
+            "own, or its own rank."
+        )
+    if row is None:
+        segment = _segment(conn, hello, live.no, now)
+        no = writes.insert_stream(conn, live.no, hello.stream, hello.rank, segment, now)
+        writes.fence(conn, live.no, hello.rank, segment, but=no)
+        stream = StreamHandle(
+            no=no, stream=hello.stream, live=live, rank=hello.rank, segment=segment, next_seq=0
+        )
+    else:
+        stream = StreamHandle(
+            no=row.no,
+            stream=hello.stream,
+            live=live,
+            rank=row.rank,
+            segment=row.segment,
+            next_seq=row.next_seq,
+            ended=row.ended,
+        )
+        _load_layouts(conn, stream)
+    _load_newest(conn, stream)
+    return stream
+
+
+def _segment(conn: Connection, hello: Hello, run_no: int, now: float) -> int:
+    c = t.segments.c
+    found = conn.execute(select(c.idx).where((c.run_no == run_no) & (c.id == hello.segment))).scalar()
+    if found is not None:
+        return int(found)
+    return writes.insert_segment(conn, run_no, hello.segment, hello.start_step, hello.started_at or now)
+
+
+def _load_layouts(conn: Connection, stream: StreamHandle) -> None:
+    c = t.schemas.c
+    rows = conn.execute(select(t.schemas).where(c.stream_no == stream.no).order_by(c.id))
+    for row in rows:
+        layout, _ = declare(stream.live, stream.rank, statistics(row.statistics), int32s(row.rows))
+        stream.layouts[row.id] = layout
+
+
+def _load_newest(conn: Connection, stream: StreamHandle) -> None:
+    """The newest step of each series in the stream's segment, stored before by it or by an earlier stream of its rank."""
+    c = t.blocks.c
+    mine = {series.idx for series in stream.live.series.values() if series.rank == stream.rank}
+    this = (c.run_no == stream.live.no) & (c.segment == stream.segment) & (c.level == 0)
+    rows = conn.execute(select(c.series, func.max(c.last_step)).where(this).group_by(c.series))
+    newest = {int(series): float(step) for series, step in rows if series in mine}
+    for _, _, body in queries.tail_bodies(conn, stream.live.no, stream.segment, stream.rank):
+        for piece in unpack(body):
+            newest[piece.series] = max(newest.get(piece.series, -1.0), float(piece.steps[-1]))
+    stream.newest = newest
+    stream.newest_step = max(newest.values(), default=-1.0)
