@@ -1,0 +1,1 @@
+"""Capture: everything that touches torch. Nothing outside this package imports it."""

@@ -1,0 +1,142 @@
+"""Noticing that a backward has run, and in which order gradients were first written."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from .catalog import Catalog
+from .steps import Steps
+
+__all__ = ["BackwardWatch"]
+
+
+class BackwardWatch:
+    """Hooks on as few parameters as will do: on all until the first step, then on one per optimizer.
+
+    The hooks hold neither model nor parameter. FSDP2's parameters (DTensors) get none, since FSDP2 calls them inside
+    its own communication stream; for those the gradient of the one parameter is compared with the one it had at the
+    last step.
+    """
+
+    def __init__(self, catalog: Catalog, steps: Steps) -> None:
+        self._catalog = catalog
+        self._steps = steps
+        self._order: dict[int, None] = {}
+        self._first: list[Any] = []
+        self._sentinels: dict[int, _Sentinel] = {}
+        self.passes = 0
+        """Rises with every backward, by one or more."""
+
+    def attach(self) -> None:
+        """Hooks all watched parameters, until :meth:`order` is called."""
+        for column, ref in enumerate(self._catalog.refs):
+            parameter = ref()
+            if parameter is not None and _hookable(parameter):
+                self._first.append(_hook(parameter, self._noter(column)))
+
+    def detach(self) -> None:
+        """Removes every hook."""
+        self._unhook_first()
+        for sentinel in self._sentinels.values():
+            sentinel.remove()
+        self._sentinels.clear()
+
+    def order(self) -> list[int]:
+        """Columns in the order in which the first backward wrote their gradients; ends the watch on all of them."""
+        self._unhook_first()
+        return list(self._order)
+
+    def stepped(self, number: int, optimizer: Optimizer) -> None:
+        """``optimizer`` has stepped: makes sure that its next backward will be noticed."""
+        sentinel = self._sentinels.get(number)
+        parameter = None if sentinel is None else sentinel.parameter()
+        if sentinel is None or parameter is None or parameter.grad is None:
+            parameter = _first_with_grad(optimizer)
+            if parameter is None:
+                return
+            if sentinel is not None:
+                sentinel.remove()
+            sentinel = self._sentinels[number] = _Sentinel(parameter, self._marker(number))
+        sentinel.remember(parameter.grad)
+
+    def poll(self) -> None:
+        """Looks at the gradients of parameters that have no hook."""
+        for number, sentinel in self._sentinels.items():
+            if sentinel.changed():
+                self._steps.saw_backward(number)
+                self.passes += 1
+
+    def _noter(self, column: int) -> Callable[[torch.Tensor], None]:
+        order, me = self._order, weakref.ref(self)
+
+        def note(_: torch.Tensor) -> None:
+            order.setdefault(column)
+            watch = me()
+            if watch is not None:
+                watch.passes += 1
+
+        return note
+
+    def _marker(self, number: int) -> Callable[[torch.Tensor], None]:
+        me = weakref.ref(self)
+
+        def mark(_: torch.Tensor) -> None:
+            watch = me()
+            if watch is not None:
+                watch.passes += 1
+                watch._steps.saw_backward(number)
+
+        return mark
+
+    def _unhook_first(self) -> None:
+        for handle in self._first:
+            handle.remove()
+        self._first.clear()
+
+
+class _Sentinel:
+    """One parameter that stands for an optimizer."""
+
+    def __init__(self, parameter: torch.Tensor, hook: Callable[[torch.Tensor], None]) -> None:
+        self.parameter = weakref.ref(parameter)
+        self._handle: Any = _hook(parameter, hook) if _hookable(parameter) else None
+        self._grad: weakref.ref[torch.Tensor] | None = None
+
+    def remember(self, grad: torch.Tensor | None) -> None:
+        """The gradient that the step has used."""
+        if self._handle is None and grad is not None:
+            self._grad = weakref.ref(grad)
+
+    def changed(self) -> bool:
+        """Whether there is another gradient than the remembered one; False where a hook tells."""
+        parameter = self.parameter()
+        if self._handle is not None or parameter is None or parameter.grad is None:
+            return False
+        return self._grad is None or self._grad() is not parameter.grad
+
+    def remove(self) -> None:
+        """Takes the hook away."""
+        if self._handle is not None:
+            self._handle.remove()
+
+
+def _hook(parameter: Any, hook: Callable[[torch.Tensor], None]) -> Any:
+    return parameter.register_post_accumulate_grad_hook(hook)
+
+
+def _hookable(parameter: torch.Tensor) -> bool:
+    return parameter.requires_grad and parameter.is_leaf and not hasattr(parameter, "to_local")
+
+
+def _first_with_grad(optimizer: Optimizer) -> torch.Tensor | None:
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if isinstance(parameter, (nn.Parameter, torch.Tensor)) and parameter.grad is not None:
+                return parameter
+    return None

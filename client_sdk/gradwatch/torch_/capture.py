@@ -1,0 +1,346 @@
+"""Capture: watches the optimizers of some models and hands out a frame for every step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from ..frames import PendingFrame
+from ..protocol import Statistic, Tensor
+from . import forked, patches
+from .backward import BackwardWatch
+from .catalog import Catalog
+from .costs import Costs
+from .draft import Draft, statistics
+from .norms import Measurer, Norms
+from .optimizers import Optimizers, takes_closure
+from .preclip import Preclip
+from .scalars import Flag, Later, Now, defer
+from .steps import Steps
+
+if TYPE_CHECKING:
+    from torch.amp.grad_scaler import GradScaler
+
+    from ..shield import Shield
+
+__all__ = ["Capture"]
+
+
+Mask: TypeAlias = npt.NDArray[np.bool_]
+
+_MEASURERS: Final = 16
+"""Different sets of columns for which a way of reading is kept."""
+
+
+@dataclass(eq=False, slots=True)
+class _Scaling:
+    """A ``GradScaler.step`` in progress; ``seen`` once the optimizer has really stepped."""
+
+    optimizer: Optimizer
+    scale: Later | Now | None
+    seen: bool = False
+
+
+class Capture:
+    """Measures the gradients of ``models`` at every step of their optimizers.
+
+    Nothing of the models, the optimizers or their numbers is changed, and nothing is kept alive: weak references only.
+    Every entry from the training loop goes through ``shield``.
+
+    Args:
+        models: what to watch.
+        optimizers: which optimizers make steps; None: every optimizer that holds a watched parameter and steps.
+        include, exclude: globs on parameter names.
+        every: measure gradients at every so many steps.
+        start_step: index of the first step.
+        budget: share of the step time that sampled statistics may cost.
+        shield: guards training against our own errors.
+        on_frame: gets each step's frame, in the training thread.
+        on_schema: gets the declaration of tensors and statistics, before the frames that use it.
+        clock: Unix time in seconds.
+        timer: seconds, for durations.
+
+    Raises:
+        ConfigError: there is nothing to watch, or too much.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[nn.Module] | Mapping[str, nn.Module],
+        *,
+        optimizers: Sequence[Optimizer] | None = None,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        every: int = 1,
+        start_step: int = 0,
+        budget: float = 0.01,
+        shield: Shield,
+        on_frame: Callable[[PendingFrame], None],
+        on_schema: Callable[[tuple[Tensor, ...], tuple[Statistic, ...]], None],
+        clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._catalog = Catalog(models, include, exclude)
+        self._optimizers = Optimizers(self._catalog, optimizers)
+        self._steps = Steps(start_step)
+        self._backward = BackwardWatch(self._catalog, self._steps)
+        self._preclip = Preclip(self._catalog, self._backward)
+        self._every = every
+        self._budget = budget
+        self._shield = shield
+        self._on_frame = on_frame
+        self._on_schema = on_schema
+        self._clock = clock
+        self._timer = timer
+        self._generation = forked.generation()
+        self._attached = False
+        self._undo: list[Callable[[], None]] = []
+        self._schemas = 0
+        self._current = False
+        self._depths = list(range(len(self._catalog)))
+        self._measurers: dict[bytes, Measurer] = {}
+        self._draft: Draft | None = None
+        self._done = np.zeros(len(self._catalog), bool)
+        self._free_done = np.zeros(len(self._catalog), bool)
+        self._settled = optimizers is not None
+        self._scaling: _Scaling | None = None
+        self._last_begin: float | None = None
+        self._costs = Costs()
+
+    @property
+    def next_step(self) -> int:
+        """Index of the coming attempted optimizer step."""
+        return self._steps.next_step
+
+    def attach(self) -> None:
+        """Puts the hooks in place and declares what is watched."""
+        if self._attached:
+            return
+        self._attached = True
+        self._declare()
+        self._backward.attach()
+        before = _untraced(self._shield.wrap(self._before_step, "measuring gradients"))
+        after = _untraced(self._shield.wrap(self._after_step, "finishing a step"))
+        self._undo = [
+            register_optimizer_step_pre_hook(before).remove,
+            register_optimizer_step_post_hook(after).remove,
+            patches.listen(self._listener()),
+            self._backward.detach,
+        ]
+
+    def detach(self) -> None:
+        """Hands out the last frame and takes every hook and patch away. May be called again."""
+        self._attached = False
+        while self._undo:
+            self._undo.pop()()
+        self._emit()
+        self._preclip.clear()
+
+    def scalar_step(self) -> int:
+        """The step that a scalar logged now belongs to (see :class:`~.steps.Steps`)."""
+        self._backward.poll()
+        return self._steps.scalar_step()
+
+    def describe_optimizers(self) -> tuple[dict[str, Any], ...]:
+        """Class and hyperparameters of the optimizers known so far, as plain JSON."""
+        return self._optimizers.describe()
+
+    def cost(self) -> dict[str, float]:
+        """What watching costs in the training thread, over the last 128 steps: ``us_per_step``, ``share_of_step``."""
+        return self._costs.summary()
+
+    # Entries from the training loop ---------------------------------------------------------------------------------
+
+    def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._inert() or takes_closure(optimizer, args, kwargs):
+            return
+        begun = self._timer()
+        number = self._number(optimizer)
+        if number is not None:
+            self._take_step(number, optimizer, skipped=False)
+            self._costs.add(self._timer() - begun)
+
+    def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._inert():
+            return
+        begun = self._timer()
+        number = self._number(optimizer)
+        if number is not None:
+            if takes_closure(optimizer, args, kwargs):
+                self._take_step(number, optimizer, skipped=False)
+            self._end_step(number, optimizer)
+            self._costs.add(self._timer() - begun)
+
+    def _on_norms(
+        self, grads: Sequence[torch.Tensor], norms: Sequence[torch.Tensor] | None, clipping: bool
+    ) -> None:
+        if not self._inert() and self._steps.next_step % self._every == 0:
+            begun = self._timer()
+            self._preclip.add(grads, norms, clipping=clipping)
+            self._costs.add(self._timer() - begun)
+
+    def _on_unscale(self, scaler: GradScaler, optimizer: Optimizer) -> None:
+        scale = _scale_of(scaler)
+        if self._preclip.entries and scale is not None and not self._inert():
+            self._preclip.unscale(self._catalog.mask(optimizer), scale)
+
+    def _on_scaler_step(self, scaler: GradScaler, optimizer: Optimizer) -> None:
+        self._scaling = _Scaling(optimizer, _scale_of(scaler))
+
+    def _on_scaler_stepped(self, optimizer: Optimizer) -> None:
+        """A step that was skipped has called none of our hooks."""
+        scaling = self._scaling
+        number = None if self._inert() or scaling is None or scaling.seen else self._number(optimizer)
+        if number is not None:
+            self._take_step(number, optimizer, skipped=True)
+            self._end_step(number, optimizer)
+        self._scaling = None
+
+    def _listener(self) -> patches.Listener:
+        wrap = self._shield.wrap
+        return patches.Listener(
+            on_norms=wrap(self._on_norms, "measuring before clipping"),
+            on_clip_norm=wrap(self._preclip.clipped_by_norm, "noting a clip by norm"),
+            on_clip_value=wrap(self._preclip.clipped_by_value, "noting a clip by value"),
+            on_unscale=wrap(self._on_unscale, "noting an unscale"),
+            on_scaler_step=wrap(self._on_scaler_step, "noting a scaled step"),
+            on_scaler_stepped=wrap(self._on_scaler_stepped, "finishing a scaled step"),
+        )
+
+    # Steps ----------------------------------------------------------------------------------------------------------
+
+    def _inert(self) -> bool:
+        return not self._attached or forked.in_child(self._generation)
+
+    def _number(self, optimizer: Optimizer) -> int | None:
+        """The optimizer's number, or None if it is none of ours; declares what is new."""
+        number = self._optimizers.number(optimizer)
+        if number is None:
+            if not self._optimizers.find(optimizer):
+                return None
+            self._redeclare()
+            return self._optimizers.number(optimizer)
+        if not self._current or self._optimizers.changed(number, optimizer):
+            self._redeclare()
+        return number
+
+    def _redeclare(self) -> None:
+        """Looks at models and optimizers again. An open step goes on if the tensors are the same."""
+        self._current = True
+        if self._catalog.scan():
+            self._emit()
+            self._preclip.clear()
+        self._optimizers.assign()
+        self._depths = self._catalog.depths(self._backward.order())
+        self._measurers.clear()
+        self._done = np.zeros(len(self._catalog), bool)
+        self._free_done = np.zeros(len(self._catalog), bool)
+        self._declare()
+        if self._draft is not None:
+            self._draft.schema = self._schemas
+
+    def _declare(self) -> None:
+        tensors = self._catalog.tensors(self._depths, self._optimizers.owners)
+        self._schemas += 1
+        self._on_schema(tensors, statistics(len(tensors), self._optimizers.groups(), self._every))
+
+    def _take_step(self, number: int, optimizer: Optimizer, *, skipped: bool) -> None:
+        """Measures what ``optimizer`` is about to use (or has just used, or will not use)."""
+        draft = self._open(number)
+        self._optimizers.read_rates(number, optimizer)
+        scaling = self._scaling
+        if scaling is not None and scaling.optimizer is optimizer and scaling.scale is not None:
+            scaling.seen = True
+            found = None if skipped else defer(getattr(optimizer, "found_inf", None))
+            draft.numbers["loss_scale"] = scaling.scale
+            draft.numbers["skipped"] = Now(float(skipped)) if found is None else Flag(found)
+        if draft.step % self._every == 0:
+            self._measure(draft, number, defer(getattr(optimizer, "grad_scale", None)))
+
+    def _open(self, number: int) -> Draft:
+        if self._steps.begins_new(number):
+            if self._draft is not None:
+                self._settled = True
+                self._emit()
+            step = self._steps.begin(number)
+            self._draft = Draft(step, self._clock(), self._schemas, len(self._catalog))
+            self._done[:] = False
+            self._free_done[:] = False
+            now = self._timer()
+            if self._last_begin is not None:
+                self._draft.numbers["step_time"] = Now(now - self._last_begin)
+                self._costs.step(now - self._last_begin)
+            self._last_begin = now
+        else:
+            self._steps.begin(number)
+        assert self._draft is not None
+        return self._draft
+
+    def _measure(self, draft: Draft, number: int, grad_scale: Later | Now | None) -> None:
+        columns, free = self._optimizers.columns(number)
+        if self._preclip.entries:
+            self._take_entries(draft, columns, grad_scale)
+        columns = columns & ~(self._done | self._free_done)
+        self._free_done |= free
+        self._read(columns, draft.parts, grad_scale)
+
+    def _take_entries(self, draft: Draft, columns: Mask, grad_scale: Later | Now | None) -> None:
+        """What was measured before clipping."""
+        for entry in self._preclip.take(columns):
+            if grad_scale is not None:
+                entry.unscale(grad_scale)
+            draft.parts.append(entry.norms)
+            draft.clips.extend(entry.clips)
+            self._done[entry.columns] = True
+            if entry.remeasure:
+                mask = np.zeros(len(self._catalog), bool)
+                mask[entry.columns] = True
+                self._read(mask, draft.after, grad_scale)
+
+    def _read(self, columns: Mask, into: list[Norms], grad_scale: Later | Now | None) -> None:
+        key = columns.tobytes()
+        measurer = self._measurers.get(key)
+        if measurer is None:
+            if len(self._measurers) >= _MEASURERS:
+                self._measurers.clear()
+            at = np.flatnonzero(columns)
+            measurer = self._measurers[key] = Measurer([self._catalog.refs[i] for i in at], at)
+        norms = measurer.measure()
+        if measurer.lost:
+            self._current = False
+        if grad_scale is not None:
+            norms.unscale(grad_scale)
+        into.append(norms)
+
+    def _end_step(self, number: int, optimizer: Optimizer) -> None:
+        self._steps.taken(number)
+        self._backward.stepped(number, optimizer)
+        if self._settled and self._steps.complete(self._optimizers.alive()):
+            self._emit()
+
+    def _emit(self) -> None:
+        draft, self._draft = self._draft, None
+        if draft is not None:
+            self._steps.close()
+            draft.lr = self._optimizers.rates()
+            self._on_frame(draft)
+
+
+def _scale_of(scaler: GradScaler) -> Later | Now | None:
+    """The loss scale, read without waiting for the device."""
+    return defer(scaler._get_scale_async())
+
+
+def _untraced(hook: Any) -> Any:
+    """Kept out of compiled code; adds no graph break there, since torch breaks the graph at a step's hooks anyway."""
+    disable: Any = torch.compiler.disable
+    return disable(hook)

@@ -1,0 +1,32 @@
+"""What watching costs in the training thread, measured by itself."""
+
+from __future__ import annotations
+
+from collections import deque
+
+__all__ = ["Costs"]
+
+
+class Costs:
+    """Seconds spent in our calls, per step, over the last ``window`` steps."""
+
+    def __init__(self, window: int = 128) -> None:
+        self._steps: deque[tuple[float, float]] = deque(maxlen=window)
+        self._spent = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Time spent in the step in progress."""
+        self._spent += seconds
+
+    def step(self, duration: float) -> None:
+        """A step has ended that took ``duration`` seconds in all."""
+        self._steps.append((self._spent, duration))
+        self._spent = 0.0
+
+    def summary(self) -> dict[str, float]:
+        """``us_per_step`` (mean) and ``share_of_step``; empty before the second step."""
+        spent = sum(ours for ours, _ in self._steps)
+        whole = sum(duration for _, duration in self._steps)
+        if not whole:
+            return {}
+        return {"us_per_step": 1e6 * spent / len(self._steps), "share_of_step": spent / whole}

@@ -1,0 +1,171 @@
+"""Which optimizers make the steps of a run, and which parameters are whose."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.optim import LBFGS, Optimizer
+
+from ..errors import ConfigError
+from .catalog import Catalog
+from .scalars import Later, Now, defer
+
+__all__ = ["Optimizers", "takes_closure"]
+
+Mask: TypeAlias = npt.NDArray[np.bool_]
+
+
+class Optimizers:
+    """The known optimizers, numbered in the order given or found. Holds weak references.
+
+    Args:
+        catalog: the watched parameters.
+        given: which optimizers count; None: every one that holds a watched parameter and steps.
+
+    Raises:
+        ConfigError: something given is not an optimizer.
+    """
+
+    def __init__(self, catalog: Catalog, given: Sequence[Optimizer] | None) -> None:
+        self._catalog = catalog
+        self._explicit = given is not None
+        self._known: list[weakref.ref[Optimizer]] = []
+        self._numbers: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()
+        self._foreign: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()
+        self._shapes: dict[int, tuple[int, ...]] = {}
+        self._rates: dict[int, list[Later | Now]] = {}
+        self._masks: dict[int, Mask] = {}
+        self._free: Mask = np.ones(len(catalog), bool)
+        self.owners: dict[int, tuple[int, int]] = {}
+        for optimizer in given or ():
+            inner = _inner(optimizer)
+            if not isinstance(inner, Optimizer):
+                raise ConfigError(f"optimizers= takes torch optimizers, not {type(optimizer).__name__}")
+            if inner not in self._numbers:
+                self._add(inner)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def alive(self) -> list[int]:
+        """The numbers of optimizers that still exist."""
+        return [number for number, ref in enumerate(self._known) if ref() is not None]
+
+    def number(self, optimizer: Optimizer) -> int | None:
+        """Its number, or None if its steps are none of ours."""
+        return self._numbers.get(optimizer)
+
+    def find(self, optimizer: Optimizer) -> bool:
+        """Takes in an optimizer that steps and is not known; False if it is none of ours."""
+        size = sum(len(group["params"]) for group in optimizer.param_groups)
+        if self._explicit or self._foreign.get(optimizer) == size:
+            return False
+        if not self._holds_watched(optimizer):
+            self._catalog.scan()
+            if not self._holds_watched(optimizer):
+                self._foreign[optimizer] = size
+                return False
+        self._add(optimizer)
+        return True
+
+    def changed(self, number: int, optimizer: Optimizer) -> bool:
+        """Whether its parameter groups have another shape than when :meth:`assign` last looked."""
+        groups = optimizer.param_groups
+        shape = self._shapes.get(number, ())
+        return len(groups) != len(shape) or any(
+            len(group["params"]) != size for group, size in zip(groups, shape, strict=True)
+        )
+
+    def assign(self) -> None:
+        """Finds out again which parameters are in which optimizer and group. The first optimizer that has one owns it."""
+        self.owners.clear()
+        for number, optimizer in self._each():
+            self._shapes[number] = tuple(len(group["params"]) for group in optimizer.param_groups)
+            self._rates.setdefault(number, [Now(float("nan"))] * len(optimizer.param_groups))
+            for group_index, group in enumerate(optimizer.param_groups):
+                for parameter in group["params"]:
+                    column = self._catalog.column(parameter)
+                    if column is not None:
+                        self.owners.setdefault(column, (number, group_index))
+        owner = np.array([self.owners.get(column, (-1, -1))[0] for column in range(len(self._catalog))])
+        self._free = owner == -1
+        self._masks = {number: self._free | (owner == number) for number in range(len(self._known))}
+
+    def columns(self, number: int) -> tuple[Mask, Mask]:
+        """Columns that an optimizer owns or nobody does, and of those the ones that nobody owns; bool ``[columns]``."""
+        return self._masks[number], self._free
+
+    def read_rates(self, number: int, optimizer: Optimizer) -> None:
+        """Takes the learning rates of its groups as they are now."""
+        self._rates[number] = [
+            defer(group.get("lr")) or Now(float("nan")) for group in optimizer.param_groups
+        ]
+
+    def rates(self) -> list[Later | Now]:
+        """Learning rates of all groups of all optimizers, as last read."""
+        return [rate for number in range(len(self._known)) for rate in self._rates.get(number, ())]
+
+    def groups(self) -> int:
+        """How many :meth:`rates` there are."""
+        return sum(len(self._rates.get(number, ())) for number in range(len(self._known)))
+
+    def describe(self) -> tuple[dict[str, Any], ...]:
+        """Class and hyperparameters of each, as plain JSON."""
+        return tuple(
+            {
+                "class": type(optimizer).__name__,
+                "groups": [_plain_group(group) for group in optimizer.param_groups],
+            }
+            for _, optimizer in self._each()
+        )
+
+    def _each(self) -> Iterator[tuple[int, Optimizer]]:
+        for number, ref in enumerate(self._known):
+            optimizer = ref()
+            if optimizer is not None:
+                yield number, optimizer
+
+    def _add(self, optimizer: Optimizer) -> None:
+        self._numbers[optimizer] = len(self._known)
+        self._known.append(weakref.ref(optimizer))
+        self._foreign.pop(optimizer, None)
+        self.assign()
+
+    def _holds_watched(self, optimizer: Optimizer) -> bool:
+        return any(
+            self._catalog.column(parameter) is not None
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+        )
+
+
+def takes_closure(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether this step computes its gradients itself, by a closure. ``args`` as a step hook gets them."""
+    closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+    return callable(closure) or isinstance(optimizer, LBFGS)
+
+
+def _inner(optimizer: Any) -> Any:
+    """The torch optimizer inside a wrapper such as Accelerate's or Lightning's."""
+    inner = getattr(optimizer, "optimizer", None)
+    return _inner(inner) if isinstance(inner, Optimizer) else optimizer
+
+
+def _plain_group(group: dict[str, Any]) -> dict[str, Any]:
+    plain = {name: _plain(value) for name, value in group.items() if name not in ("params", "param_names")}
+    return {**plain, "params": len(group["params"])}
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        return float(value)
+    return str(value)

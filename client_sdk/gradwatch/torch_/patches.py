@@ -1,0 +1,308 @@
+"""The global patches: torch's clipping functions and ``GradScaler``. There while somebody listens, gone after.
+
+A wrapped function does exactly what torch's does: it runs torch's own code (for the norm functions, that code with the
+name ``torch`` bound to a :class:`_Eavesdropper`, so that the norms it computes anyway need not be computed twice).
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+import types
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
+from torch.nn.utils import clip_grad
+from torch.optim import Optimizer
+
+__all__ = ["Listener", "listen"]
+
+Function: TypeAlias = Callable[..., Any]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Listener:
+    """What capture wants to hear. All calls come from the thread that trains; none may raise."""
+
+    on_norms: Callable[[Sequence[Tensor], Sequence[Tensor] | None, bool], object]
+    """``(grads, norms, clipping)``: these gradients are there, not yet clipped. ``norms`` are their L2 norms if torch has
+    just computed them; ``clipping`` is False when somebody only asks for the total norm."""
+
+    on_clip_norm: Callable[[float, Tensor], object]
+    """``(limit, total)``: the gradients last heard of were multiplied by ``min(1, limit / (total + 1e-6))``."""
+
+    on_clip_value: Callable[[], object]
+    """The gradients last heard of were clipped element by element."""
+
+    on_unscale: Callable[[GradScaler, Optimizer], object]
+    """The gradients of the optimizer are about to be divided by the loss scale."""
+
+    on_scaler_step: Callable[[GradScaler, Optimizer], object]
+    """``scaler.step(optimizer)`` begins."""
+
+    on_scaler_stepped: Callable[[Optimizer], object]
+    """``scaler.step(optimizer)`` has ended; the optimizer's own hooks were not called if the step was skipped."""
+
+
+_lock = threading.Lock()
+_listeners: list[Listener] = []
+_undo: list[Callable[[], None]] = []
+
+
+def listen(listener: Listener) -> Callable[[], None]:
+    """Calls ``listener`` until the returned function is called (which may be done again without harm)."""
+    with _lock:
+        if not _listeners:
+            _install()
+        _listeners.append(listener)
+
+    def stop() -> None:
+        with _lock:
+            if listener not in _listeners:
+                return
+            _listeners.remove(listener)
+            if not _listeners:
+                while _undo:
+                    _undo.pop()()
+
+    return stop
+
+
+def _install() -> None:
+    for name, wrap in _CLIPPING.items():
+        original = getattr(torch.nn.utils, name, None)
+        if original is not None:
+            _replace_everywhere(original, wrap(original))
+    _replace_method("step", _scaler_step)
+    _replace_method("unscale_", _scaler_unscale)
+
+
+def _replace_everywhere(original: Function, wrapper: Function) -> None:
+    """In torch, and wherever ``from torch.nn.utils import ...`` has put the same function."""
+    for module in list(sys.modules.values()):
+        names = getattr(module, "__dict__", None)
+        if not isinstance(names, dict):
+            continue
+        for name, value in list(names.items()):
+            private = module is clip_grad and name.startswith("_")
+            if value is original and not private:
+                names[name] = wrapper
+                _undo.append(functools.partial(_restore, names, name, wrapper, original))
+
+
+def _restore(names: dict[str, Any], name: str, wrapper: Function, original: Function) -> None:
+    if names.get(name) is wrapper:
+        names[name] = original
+
+
+def _replace_method(name: str, make: Callable[[Function], Function]) -> None:
+    original = getattr(GradScaler, name)
+    wrapper = make(original)
+    setattr(GradScaler, name, wrapper)
+
+    def undo() -> None:
+        if getattr(GradScaler, name) is wrapper:
+            setattr(GradScaler, name, original)
+
+    _undo.append(undo)
+
+
+class _Eavesdropper:
+    """Stands for the name ``torch`` inside torch's own clipping code; tells ``hear(grads, norms)`` of each L2 norm."""
+
+    def __init__(self, hear: Callable[[Sequence[Tensor], Sequence[Tensor]], None], origin: Any) -> None:
+        self._hear = hear
+        self._origin = origin
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._origin, name)
+        return _Eavesdropper(self._hear, value) if name == "linalg" else value
+
+    def _foreach_norm(self, tensors: Sequence[Tensor], ord: float = 2, **kwargs: Any) -> Any:
+        norms = torch._foreach_norm(tensors, ord, **kwargs)  # type: ignore[arg-type]
+        if ord == 2:
+            self._hear(tensors, norms)
+        return norms
+
+    def vector_norm(self, tensor: Tensor, ord: float = 2, **kwargs: Any) -> Tensor:
+        norm: Tensor = torch.linalg.vector_norm(tensor, ord, **kwargs)
+        if ord == 2:
+            self._hear([tensor], [norm])
+        return norm
+
+
+_hearing = threading.local()
+
+
+def _heard(grads: Sequence[Tensor], norms: Sequence[Tensor]) -> None:
+    for listener in list(_listeners):
+        listener.on_norms(grads, norms, _hearing.clipping)
+
+
+def _eavesdropping(original: Function) -> Function | None:
+    """torch's function with :class:`_Eavesdropper` inside, or None if it isn't built as expected."""
+    inner = getattr(original, "__wrapped__", None)
+    if not isinstance(inner, types.FunctionType) or inner.__globals__ is not vars(clip_grad):
+        return None
+    names = dict(inner.__globals__, torch=_Eavesdropper(_heard, torch))
+    total = names.get("_get_total_norm")
+    total_inner = getattr(total, "__wrapped__", None)
+    if isinstance(total_inner, types.FunctionType):
+        names["_get_total_norm"] = _rebuilt(total_inner, names)
+    return _rebuilt(inner, names)
+
+
+def _rebuilt(function: types.FunctionType, names: dict[str, Any]) -> Function:
+    rebuilt = types.FunctionType(
+        function.__code__, names, function.__name__, function.__defaults__, function.__closure__
+    )
+    rebuilt.__kwdefaults__ = function.__kwdefaults__
+    return torch.no_grad()(rebuilt)
+
+
+def _tensors(args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> tuple[Any, list[Tensor]]:
+    """The first argument, as given or as a list if it was an iterator, and its tensors."""
+    given = args[0] if args else kwargs[name]
+    if isinstance(given, Tensor):
+        return given, [given]
+    tensors = list(given)
+    return (tensors if tensors else given), tensors
+
+
+def _argument(
+    args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name: str, default: Any = None
+) -> Any:
+    return args[position] if len(args) > position else kwargs.get(name, default)
+
+
+def _passed(
+    args: tuple[Any, ...], kwargs: dict[str, Any], name: str, first: Any
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return ((first, *args[1:]), kwargs) if args else (args, {**kwargs, name: first})
+
+
+def _grads(parameters: Sequence[Tensor]) -> list[Tensor]:
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+def _wrap_clip_norm(original: Function) -> Function:
+    aloud = _eavesdropping(original)
+
+    @functools.wraps(original)
+    def clip_grad_norm_(*args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling() or not _listeners:
+            return original(*args, **kwargs)
+        first, parameters = _tensors(args, kwargs, "parameters")
+        args, kwargs = _passed(args, kwargs, "parameters", first)
+        grads = _grads(parameters)
+        l2 = float(_argument(args, kwargs, 2, "norm_type", 2.0)) == 2.0
+        if aloud is not None and l2:
+            total = _call_aloud(aloud, True, args, kwargs)
+        else:
+            for listener in list(_listeners):
+                listener.on_norms(grads, None, True)
+            total = original(*args, **kwargs)
+        limit = float(_argument(args, kwargs, 1, "max_norm"))
+        for listener in list(_listeners):
+            listener.on_clip_norm(limit, total)
+        return total
+
+    return clip_grad_norm_
+
+
+def _call_aloud(aloud: Function, clipping: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    _hearing.clipping = clipping
+    return aloud(*args, **kwargs)
+
+
+def _wrap_total_norm(original: Function) -> Function:
+    aloud = _eavesdropping(original)
+
+    @functools.wraps(original)
+    def get_total_norm(*args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling() or not _listeners:
+            return original(*args, **kwargs)
+        first, tensors = _tensors(args, kwargs, "tensors")
+        args, kwargs = _passed(args, kwargs, "tensors", first)
+        if aloud is not None and float(_argument(args, kwargs, 1, "norm_type", 2.0)) == 2.0:
+            return _call_aloud(aloud, False, args, kwargs)
+        for listener in list(_listeners):
+            listener.on_norms(tensors, None, False)
+        return original(*args, **kwargs)
+
+    return get_total_norm
+
+
+def _wrap_clip_with_norm(original: Function) -> Function:
+    @functools.wraps(original)
+    def clip_grads_with_norm_(*args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling() or not _listeners:
+            return original(*args, **kwargs)
+        first, parameters = _tensors(args, kwargs, "parameters")
+        args, kwargs = _passed(args, kwargs, "parameters", first)
+        grads = _grads(parameters)
+        for listener in list(_listeners):
+            listener.on_norms(grads, None, True)
+        result = original(*args, **kwargs)
+        limit = float(_argument(args, kwargs, 1, "max_norm"))
+        total = _argument(args, kwargs, 2, "total_norm")
+        for listener in list(_listeners):
+            listener.on_clip_norm(limit, total)
+        return result
+
+    return clip_grads_with_norm_
+
+
+def _wrap_clip_value(original: Function) -> Function:
+    @functools.wraps(original)
+    def clip_grad_value_(*args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling() or not _listeners:
+            return original(*args, **kwargs)
+        first, parameters = _tensors(args, kwargs, "parameters")
+        args, kwargs = _passed(args, kwargs, "parameters", first)
+        grads = _grads(parameters)
+        for listener in list(_listeners):
+            listener.on_norms(grads, None, True)
+        result = original(*args, **kwargs)
+        for listener in list(_listeners):
+            listener.on_clip_value()
+        return result
+
+    return clip_grad_value_
+
+
+_CLIPPING: Final[dict[str, Callable[[Function], Function]]] = {
+    "clip_grad_norm_": _wrap_clip_norm,
+    "clip_grad_value_": _wrap_clip_value,
+    "get_total_norm": _wrap_total_norm,
+    "clip_grads_with_norm_": _wrap_clip_with_norm,
+}
+
+
+def _scaler_step(original: Function) -> Function:
+    @functools.wraps(original)
+    def step(self: GradScaler, optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        listeners = list(_listeners) if self.is_enabled() else []
+        for listener in listeners:
+            listener.on_scaler_step(self, optimizer)
+        result = original(self, optimizer, *args, **kwargs)
+        for listener in listeners:
+            listener.on_scaler_stepped(optimizer)
+        return result
+
+    return step
+
+
+def _scaler_unscale(original: Function) -> Function:
+    @functools.wraps(original)
+    def unscale_(self: GradScaler, optimizer: Optimizer) -> Any:
+        for listener in list(_listeners) if self.is_enabled() else []:
+            listener.on_unscale(self, optimizer)
+        return original(self, optimizer)
+
+    return unscale_

@@ -1,0 +1,177 @@
+"""What is known about gradients before the optimizer steps: norms taken at torch's clipping functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from .backward import BackwardWatch
+from .catalog import Catalog
+from .draft import Clip
+from .norms import Columns, Norms, norms_of
+from .scalars import Later, Now, defer
+
+__all__ = ["Entry", "Preclip"]
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(eq=False, slots=True)
+class Entry:
+    """Norms of some gradients before clipping."""
+
+    columns: Columns
+    norms: Norms
+    passes: int
+    """:attr:`BackwardWatch.passes` when they were taken."""
+
+    versions: int | None
+    """Sum of the gradients' version counters if nothing was known to change them since, else None."""
+
+    clips: list[Clip]
+    remeasure: bool = False
+    """The norms after clipping must be measured: they do not follow from the coefficients."""
+
+    def unscale(self, scale: Later | Now) -> None:
+        """The gradients still had the loss scale when they were measured and clipped."""
+        self.norms.unscale(scale)
+        self.versions = None
+        for clip in self.clips:
+            clip.scale = scale
+
+
+class Preclip:
+    """Collects entries between a backward and the step that uses them. No column is in two entries."""
+
+    def __init__(self, catalog: Catalog, backward: BackwardWatch) -> None:
+        self._catalog = catalog
+        self._backward = backward
+        self.entries: list[Entry] = []
+        self._touched: list[Columns] = []
+
+    def add(self, grads: Sequence[Tensor], norms: Sequence[Tensor] | None, *, clipping: bool) -> None:
+        """``grads`` as they are before clipping, with their norms if torch computed them.
+
+        A second clip without a backward in between keeps what was measured at the first.
+        """
+        at, columns = self._find(grads)
+        if not len(columns):
+            return
+        self._backward.poll()
+        covered = self._keep_current(columns, clipping)
+        fresh = np.flatnonzero(~covered[columns])
+        if len(fresh):
+            if len(fresh) < len(grads):
+                chosen = [at[k] for k in fresh]
+                grads = [grads[k] for k in chosen]
+                norms = None if norms is None else [norms[k] for k in chosen]
+            measured = norms_of(grads, columns[fresh], norms)
+            versions = None if clipping else _versions(grads)
+            self.entries.append(Entry(columns[fresh], measured, self._backward.passes, versions, []))
+        if clipping:
+            self._touched.append(columns)
+
+    def clipped_by_norm(self, limit: float, total: Tensor) -> None:
+        """The gradients last added were multiplied by ``min(1, limit / (total + 1e-6))``."""
+        number = defer(total)
+        for entry, columns in self._take_touched():
+            if number is None:
+                entry.remeasure = True
+            else:
+                entry.clips.append(Clip(columns, limit, number))
+
+    def clipped_by_value(self) -> None:
+        """The gradients last added were clipped element by element."""
+        for entry, _ in self._take_touched():
+            entry.remeasure = True
+
+    def unscale(self, columns: Mask, scale: Later | Now) -> None:
+        """What was measured of these columns was of gradients that had the loss scale."""
+        for entry in self.entries:
+            if columns[entry.columns].any():
+                entry.unscale(scale)
+
+    def take(self, columns: Mask) -> list[Entry]:
+        """Removes and gives the entries about these columns; called when an optimizer steps.
+
+        Entries that only asked for a norm are left out where a backward has run since. Where none has and the gradients
+        were changed all the same, somebody clipped them by hand, and the norms after it must be measured.
+        """
+        self._touched = []
+        self._backward.poll()
+        taken, kept = [], []
+        for entry in self.entries:
+            if not columns[entry.columns].any():
+                kept.append(entry)
+            elif entry.clips or entry.remeasure or entry.passes == self._backward.passes:
+                entry.remeasure = entry.remeasure or self._modified(entry)
+                taken.append(entry)
+        self.entries = kept
+        return taken
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self.entries.clear()
+        self._touched = []
+
+    def _find(self, grads: Sequence[Tensor]) -> tuple[list[int], Columns]:
+        by_grad: dict[int, int] = {}
+        for column, ref in enumerate(self._catalog.refs):
+            parameter = ref()
+            if parameter is not None:
+                by_grad[id(parameter.grad)] = column
+        by_grad.pop(id(None), None)
+        found = [(k, by_grad[id(grad)]) for k, grad in enumerate(grads) if id(grad) in by_grad]
+        return [k for k, _ in found], np.array([column for _, column in found], np.intp)
+
+    def _keep_current(self, columns: Columns, clipping: bool) -> Mask:
+        """Drops entries about these columns that a backward has overtaken; gives what the others cover."""
+        mask = self._mask(columns)
+        covered = np.zeros(len(self._catalog), bool)
+        kept = []
+        for entry in self.entries:
+            overlap = mask[entry.columns]
+            if overlap.any():
+                if entry.passes != self._backward.passes:
+                    continue
+                covered[entry.columns] = True
+                if clipping and (entry.clips or not overlap.all() or self._modified(entry)):
+                    entry.remeasure = True
+            kept.append(entry)
+        self.entries = kept
+        return covered
+
+    def _take_touched(self) -> Iterator[tuple[Entry, Columns]]:
+        """The entries of the clip in progress, each with those of its columns that were clipped."""
+        for columns in self._touched:
+            mask = self._mask(columns)
+            for entry in self.entries:
+                overlap = entry.columns[mask[entry.columns]]
+                if len(overlap):
+                    entry.versions = None
+                    yield entry, overlap
+        self._touched = []
+
+    def _mask(self, columns: Columns) -> Mask:
+        mask = np.zeros(len(self._catalog), bool)
+        mask[columns] = True
+        return mask
+
+    def _modified(self, entry: Entry) -> bool:
+        return entry.versions is not None and entry.versions != self._versions_now(entry)
+
+    def _versions_now(self, entry: Entry) -> int:
+        grads: list[Tensor] = []
+        for column in entry.columns:
+            parameter = self._catalog.refs[column]()
+            if parameter is not None and parameter.grad is not None:
+                grads.append(parameter.grad)
+        return _versions(grads)
+
+
+def _versions(grads: Sequence[Tensor]) -> int:
+    return sum(grad._version for grad in grads)

@@ -1,0 +1,76 @@
+"""Counting steps when several optimizers share a run, and finding the step that a logged scalar belongs to. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+__all__ = ["Steps"]
+
+
+class Steps:
+    """A *step* is an attempted optimizer step, counted from ``start_step``.
+
+    Optimizers are small integers. A new step begins when one of them steps that already stepped in the current step,
+    or when the current step was closed (its frame has left).
+    """
+
+    def __init__(self, start_step: int) -> None:
+        self._start = start_step
+        self._current = start_step - 1
+        self._stepped: set[int] = set()
+        self._backward: set[int] = set()
+        self._closed = True
+
+    @property
+    def current(self) -> int:
+        """The step being taken or just taken; ``start_step - 1`` before the first."""
+        return self._current
+
+    @property
+    def next_step(self) -> int:
+        """The step that begins next."""
+        return self._current + 1
+
+    def begins_new(self, optimizer: int) -> bool:
+        """Whether a step of ``optimizer`` now would begin a new step."""
+        return self._closed or optimizer in self._stepped
+
+    def begin(self, optimizer: int) -> int:
+        """The step that ``optimizer`` now takes part in."""
+        if self.begins_new(optimizer):
+            self._current += 1
+            self._stepped.clear()
+            self._closed = False
+        self._stepped.add(optimizer)
+        return self._current
+
+    def taken(self, optimizer: int) -> None:
+        """``optimizer`` has stepped: what it needed a backward for is done."""
+        self._backward.discard(optimizer)
+
+    def complete(self, known: Collection[int]) -> bool:
+        """Whether all ``known`` optimizers have stepped in the current step."""
+        return self._stepped.issuperset(known)
+
+    def close(self) -> None:
+        """The frame of the current step has left; whoever steps now begins a new one."""
+        self._closed = True
+
+    def saw_backward(self, optimizer: int) -> None:
+        """A parameter of ``optimizer`` got a gradient."""
+        self._backward.add(optimizer)
+
+    def scalar_step(self) -> int:
+        """The step that a scalar logged now belongs to.
+
+        After a backward since the last step it is the coming step, otherwise the step just taken. With several
+        optimizers the coming step is the current one while an optimizer that has seen a backward has not stepped in it
+        (the generator's turn after the discriminator's).
+        """
+        if self._current < self._start:
+            return self._start
+        if not self._backward:
+            return self._current
+        if not self._closed and not self._stepped.issuperset(self._backward):
+            return self._current
+        return self._current + 1
