@@ -61,6 +61,7 @@ class Connection:
     """At most one link to the server, and the session on it. Used by the sender thread; all methods return at once.
 
     Args:
+        hello: who we are; asked at each connection, since the optimizers are known only after the first step.
         wake: called from the connecting thread when an attempt is over.
         spawn: runs an attempt; tests run it in place.
     """
@@ -68,7 +69,7 @@ class Connection:
     def __init__(
         self,
         transport: Transport,
-        hello: Hello,
+        hello: Callable[[], Hello],
         *,
         wake: Callable[[], None],
         spawn: Callable[[Callable[[], None]], None] = in_thread,
@@ -181,7 +182,7 @@ class Connection:
             self.drop(now, str(attempt.error))
             return
         self._link = attempt.link
-        self._session = ClientSession(self._hello, nonce=self._nonce(), key=self._link.key)
+        self._session = ClientSession(self._hello(), nonce=self._nonce(), key=self._link.key)
         self._began = self._heard_at = self._pinged_at = now
         self._heard = self._link.heard
         self.send(self._session.start(), now)

@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__, context, local
@@ -19,9 +18,9 @@ from .exits import EXITS
 from .journal import Journal
 from .links import RunLinks
 from .names import run_id, run_key, run_name
-from .outbox import Outbox
+from .outbox import MarkPoint, Outbox
 from .packer import Packer
-from .protocol import Hello
+from .protocol import Hello, Statistic, Tensor
 from .protocol.messages import Incident
 from .run import NullRun, Run, read_number
 from .sender import Sender, SenderThread
@@ -103,55 +102,32 @@ def watch(
         client=f"gradwatch {__version__}",
         context=context.collect(config, os.environ, sys.argv),
     )
-    parts = _Parts.make(settings, hello, console, transport)
+    parts = _Parts(settings, hello, console, transport)
     if model is not None:
         parts.capture(model, optimizer, include, exclude, every, start_step, budget)
     return parts.start()
 
 
-@dataclasses.dataclass(slots=True)
 class _Parts:
-    """What a run is made of, before it starts."""
+    """What a run is made of, and how the parts hang together."""
 
-    settings: Config
-    hello: Hello
-    console: Console
-    links: RunLinks
-    outbox: Outbox
-    shield: Shield
-    transport: Transport | None
-    captured: Capture | None = None
-    run: Run | None = None
-
-    @classmethod
-    def make(cls, settings: Config, hello: Hello, console: Console, transport: Transport | None) -> _Parts:
-        links = RunLinks(hello.run_id, settings, os.environ, settings.directory / "spool")
-        parts = cls(
-            settings=settings,
-            hello=hello,
-            console=console,
-            links=links,
-            outbox=Outbox(),
-            shield=Shield(console.tell),
-            transport=None if settings.mode == "offline" else transport or WebSocketTransport(links.locate),
-        )
-        parts.shield = Shield(console.tell, on_trip=parts.trip)
-        return parts
-
-    def trip(self) -> None:
-        """The shield has had enough."""
-        if self.run is not None:
-            self.run.trip()
-
-    def incident(self, incident: Incident) -> None:
-        """The server found something."""
-        if self.run is not None:
-            self.run.on_incident(incident)
+    def __init__(self, settings: Config, hello: Hello, console: Console, transport: Transport | None) -> None:
+        self.settings = settings
+        self.console = console
+        self.links = RunLinks(hello.run_id, settings, os.environ, settings.directory / "spool")
+        self.outbox = Outbox()
+        self.shield = Shield(console.tell, on_trip=self._trip)
+        self._hello = hello
+        self._own_transport = transport is None
+        self._transport = transport or WebSocketTransport(self.links.locate)
+        self._captured: Capture | None = None
+        self._optimizers: tuple[dict[str, Any], ...] = ()
+        self._run: Run | None = None
 
     def capture(
         self,
-        model: Any,
-        optimizer: Any,
+        model: nn.Module | Sequence[nn.Module] | Mapping[str, nn.Module],
+        optimizer: Optimizer | Sequence[Optimizer] | None,
         include: Sequence[str],
         exclude: Sequence[str],
         every: int,
@@ -161,13 +137,12 @@ class _Parts:
         """Finds the parameters and checks them; nothing is attached yet."""
         from .torch_.capture import Capture
 
-        self.captured = Capture(
-            list(model) if isinstance(model, Sequence) else [model],
-            optimizers=None
-            if optimizer is None
-            else list(optimizer)
-            if isinstance(optimizer, Sequence)
-            else [optimizer],
+        optimizers = (
+            [optimizer] if optimizer is not None and not isinstance(optimizer, Sequence) else optimizer
+        )
+        self._captured = Capture(
+            model if isinstance(model, (Sequence, Mapping)) else [model],
+            optimizers=optimizers,
             include=include,
             exclude=exclude,
             every=every,
@@ -175,19 +150,17 @@ class _Parts:
             budget=budget,
             shield=self.shield,
             on_frame=self.outbox.put,
-            on_schema=self.outbox.declare,
+            on_schema=self._declare,
         )
+        self._optimizers = self._captured.describe_optimizers()
 
     def start(self) -> Run:
         """Attaches the hooks, starts the thread, prints the link."""
-        captured = self.captured
-        if captured is not None:
-            self.hello = _with_optimizers(self.hello, captured.describe_optimizers())
-        thread = self._thread(captured.cost if captured is not None else dict)
-        run = Run(
-            id=self.hello.run_id,
-            name=self.hello.name,
-            project=self.hello.project,
+        thread = self._make_thread()
+        self._run = run = Run(
+            id=self._hello.run_id,
+            name=self._hello.name,
+            project=self._hello.project,
             outbox=self.outbox,
             thread=thread,
             shield=self.shield,
@@ -196,10 +169,9 @@ class _Parts:
             finish_timeout=self.settings.finish_timeout,
             read=_reader(),
         )
-        self.run = run
-        if captured is not None:
-            captured.attach()
-            run.attach(captured)
+        if self._captured is not None:
+            self._captured.attach()
+            run.attach(self._captured)
         self._find_server()
         thread.start()
         EXITS.watch(run)
@@ -207,34 +179,56 @@ class _Parts:
             self.links.prologue(self.console)
         return run
 
-    def _thread(self, cost: Callable[[], dict[str, float]]) -> SenderThread:
+    def _make_thread(self) -> SenderThread:
         waiter = Waiter()
         self.outbox.wake = waiter.wake
-        folder = self.settings.directory / "spool" / f"{self.hello.run_id}-{self.hello.stream}"
-        connection = None
-        if self.transport is not None:
-            connection = Connection(self.transport, self.hello, wake=waiter.wake)
+        connection = Connection(self._transport, self._introduce, wake=waiter.wake)
         sender = Sender(
             outbox=self.outbox,
             packer=Packer(),
-            journal=Journal(_spool_of(folder, self.hello, self.settings.spool_limit), tell=self.console.tell),
-            connection=connection,
-            cost=cost,
+            journal=Journal(self._open_spool, tell=self.console.tell),
+            connection=None if self.settings.mode == "offline" else connection,
+            cost=self._captured.cost if self._captured is not None else dict,
             swallowed=lambda: sum(self.shield.counts.values()),
             tell=self.console.tell,
             on_open=self.links.opened,
-            on_incident=self.incident,
+            on_incident=self._incident,
         )
         return SenderThread(sender, waiter, self.shield)
+
+    def _open_spool(self) -> Spool:
+        folder = self.settings.directory / "spool" / f"{self._hello.run_id}-{self._hello.stream}"
+        return Spool(folder, self._introduce(), limit=self.settings.spool_limit)
+
+    def _introduce(self) -> Hello:
+        """Who we are, with the optimizers as far as they are known by now."""
+        return dataclasses.replace(self._hello, optimizers=self._optimizers)
+
+    def _declare(self, tensors: tuple[Tensor, ...], statistics: tuple[Statistic, ...]) -> None:
+        """New columns. They come with a new optimizer too, which the server learns as a mark: Hello was said before."""
+        self.outbox.declare(tensors, statistics)
+        if self._captured is None:
+            return
+        optimizers = self._captured.describe_optimizers()
+        if optimizers != self._optimizers:
+            self._optimizers = optimizers
+            point = MarkPoint(
+                self._captured.next_step, time.time(), "optimizers", {"optimizers": list(optimizers)}
+            )
+            self.outbox.put_mark(point)
+
+    def _trip(self) -> None:
+        if self._run is not None:
+            self._run.trip()
+
+    def _incident(self, incident: Incident) -> None:
+        if self._run is not None:
+            self._run.on_incident(incident)
 
     def _find_server(self) -> None:
         """A local server, started if that is wanted; never waits longer than a few seconds."""
         settings = self.settings
-        if (
-            settings.mode != "online"
-            or settings.server
-            or isinstance(self.transport, WebSocketTransport) is False
-        ):
+        if settings.mode != "online" or settings.server or not self._own_transport:
             return
         with self.shield.guard("looking for a local server"):
             server = local.find(settings.directory)
@@ -242,19 +236,10 @@ class _Parts:
             if server is None and wanted and local.server_installed():
                 server = local.start(settings.directory)
                 if server is None:
-                    self.console.tell(
-                        f"a local server did not start in time; see {settings.directory / 'log' / 'server.log'}"
-                    )
+                    log = settings.directory / "log" / "server.log"
+                    self.console.tell(f"a local server did not start in time; its log is {log}")
             if server is not None:
                 self.links.use(server)
-
-
-def _spool_of(folder: Path, hello: Hello, limit: int) -> Callable[[], Spool]:
-    return lambda: Spool(folder, hello, limit=limit)
-
-
-def _with_optimizers(hello: Hello, optimizers: tuple[dict[str, Any], ...]) -> Hello:
-    return dataclasses.replace(hello, optimizers=optimizers)
 
 
 def _is_interactive() -> bool:

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.client.serving import serving
 
 import gradwatch
 from gradwatch.protocol import Bye
 from gradwatch.testing import FakeServer
-from tests.client.serving import serving
 
 PREAMBLE = """
 import os, signal, sys, time

@@ -53,7 +53,7 @@ class Rig:
         )
         self.connection = Connection(
             self.transport,
-            HELLO,
+            lambda: HELLO,
             wake=lambda: None,
             spawn=lambda work: work(),
             uniform=lambda low, high: high,

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.client.serving import serving
 
 import gradwatch
 from gradwatch.protocol import Bye, Mark
 from gradwatch.testing import FakeServer
-from tests.client.serving import serving
 
 
 @pytest.fixture(autouse=True)
