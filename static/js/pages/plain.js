@@ -6,7 +6,8 @@ import { mount as mountKeys } from "../ui/keys.js";
 import { mount as mountTheme } from "../ui/theme.js";
 
 mountTheme(document.querySelector("#theme"));
-mountKeys(document.querySelector("#help"), { base: readBoot().base });
+const help = document.querySelector("#help");
+if (help) mountKeys(help, readBoot());
 for (const block of document.querySelectorAll(".prose pre")) {
   const snippet = document.createElement("div");
   snippet.className = "snippet";

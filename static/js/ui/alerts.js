@@ -126,9 +126,9 @@ function row(alert, state, store, options) {
   const main = mainElement(alert, state, options, head, detail);
   const item = el("li", { class: "alert", "data-id": alert.id, "data-state": open ? "open" : "cleared", "data-severity": alert.severity }, main);
   if (state.selected === alert.id) item.setAttribute("aria-current", "true");
-  if (options.showRun) item.append(runLine(alert, state));
   if (alert.note) item.append(el("p", { class: "alert-note" }, alert.note));
-  if (open && state.boot.role === "owner") item.append(acknowledgement(alert, store));
+  const seen = open && state.boot.role === "owner" ? acknowledgement(alert, store) : null;
+  if (options.showRun || seen) item.append(el("div", { class: "alert-foot" }, options.showRun ? runLine(alert, state) : null, seen));
   return item;
 }
 

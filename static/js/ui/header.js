@@ -12,29 +12,16 @@
 
 import { formatCount, formatDuration, formatRate } from "../core/format.js";
 import { el, setAttribute, setText } from "./element.js";
+import { connectionSentence, worst } from "./header_text.js";
 import { mount as mountKeys } from "./keys.js";
 import { mount as mountTheme } from "./theme.js";
 
 const TICK_MS = 500;
 
-export function worst(alerts) {
-  const open = (alerts ?? []).filter((a) => a.cleared_step === null);
-  const severity = ["critical", "warning", "info"].find((s) => open.some((a) => a.severity === s));
-  return { open: open.length, severity: severity ?? "" };
-}
-
-/** What to say about the connection, "" while all is well. `lastPointAge` in seconds, null when there is no point. */
-export function connectionSentence(connection, lastPointAge) {
-  const last = lastPointAge === null ? "" : `, last point ${formatDuration(lastPointAge)} ago`;
-  if (connection?.state === "lost") return `connection lost${last || ", trying again"}`;
-  if (connection?.state === "revoked") return "this link was withdrawn";
-  return connection?.state === "refused" ? "session ended: gradwatch open" : "";
-}
-
 export function mount(element, store, { boot, name = () => "" }) {
   const parts = buildParts(element);
   const theme = mountTheme(element.querySelector("#theme"));
-  const keys = mountKeys(element.querySelector("#help"), { base: boot.base });
+  const keys = mountKeys(element.querySelector("#help"), boot);
   const icon = document.querySelector("#favicon");
   const icons = icon.getAttribute("href");
 

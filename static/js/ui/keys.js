@@ -1,6 +1,6 @@
 // The list of keys behind "?". Pages add theirs: addKeys([["L", "follow the newest steps"], ...]).
 //
-//   mount(button, {base}) -> {destroy}   opens the list from the button and from the "?" key
+//   mount(button, boot) -> {destroy}     opens the list from the button and from the "?" key
 //   typing(event) -> boolean             true while a field has the keyboard: page keys should do nothing then
 
 import { openDialog } from "./dialog.js";
@@ -17,8 +17,10 @@ export function typing(event) {
   return event.ctrlKey || event.metaKey || event.altKey || (target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName)));
 }
 
-export function mount(button, { base }) {
-  const open = () => openDialog("Keys", (body) => body.append(keyTable(), helpLink(base)));
+export function mount(button, boot) {
+  // The help pages are for owners; a shared view shows its keys alone.
+  const links = boot.role === "owner" ? [helpLink(boot.base)] : [];
+  const open = () => openDialog("Keys", (body) => body.append(keyTable(), ...links));
   const onKey = (event) => {
     if (event.key !== "?" || typing(event) || document.querySelector("dialog[open]")) return;
     event.preventDefault();

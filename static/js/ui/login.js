@@ -2,12 +2,12 @@
 // spent by a POST, so that a link preview can't burn it.
 //
 //   codeOf("#code=abc") -> "abc" or ""
-//   login(api, code)    resolves when the session cookie is set, rejects with a sentence
+//   login(api, {code} or {token})   resolves when the session cookie is set, rejects with a sentence
 
 export function codeOf(hash) {
   return new URLSearchParams(hash.replace(/^#/, "")).get("code") ?? "";
 }
 
-export async function login(api, code) {
-  await api.post("/session", { code });
+export async function login(api, proof) {
+  await api.post("/session", proof);
 }

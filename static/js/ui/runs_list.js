@@ -7,6 +7,7 @@
 //   pointer leaves. Rows beyond the first screenfuls are made when they come near.
 
 import { formatCount, plural } from "../core/format.js";
+import { byUrgency } from "./alerts.js";
 import { el, setText } from "./element.js";
 import { createRow } from "./runs_row.js";
 import { createSparks } from "./runs_sparks.js";
@@ -39,7 +40,10 @@ export function mount(element, store, { onMenu, more }) {
     onMenu,
     onSelect: (run, checked) => choose(store, run.id, checked),
     selected: (id) => store.get().chosen.has(id),
+    alertsOf: (id) => openAlerts.get(id) ?? [],
   };
+  let openAlerts = new Map();
+  const sortAlerts = () => (openAlerts = Map.groupBy(byUrgency((store.get().alerts ?? []).filter((alert) => alert.cleared_step === null)), (alert) => alert.run_id));
   const state = { order: "", limit: CHUNK, over: false, closed: new Set() };
   const now = () => Date.now() / 1000 + (store.get().connection?.clock ?? 0);
 
@@ -135,8 +139,9 @@ export function mount(element, store, { onMenu, more }) {
   table.addEventListener("pointerleave", leave);
   pill.addEventListener("click", () => draw(true));
   const stop = store.subscribe((_, changed) => {
+    if (changed.has("alerts")) sortAlerts();
     const forced = changed.has("view") || changed.has("hidden");
-    if (forced || changed.has("runs") || changed.has("chosen") || changed.has("total") || changed.has("loading")) draw(forced);
+    if (forced || changed.has("runs") || changed.has("chosen") || changed.has("alerts") || changed.has("total") || changed.has("loading")) draw(forced);
   });
   const timer = setInterval(refresh, 1000);
   draw(true);

@@ -1,7 +1,7 @@
 // One row of the runs list: made once, then only what changed is written.
 //
-//   createRow(run, context) -> {element, update(run, now), sparks(kind, points)}
-//     context: base, owner, onMenu(run, button), onSelect(run, checked), selected(id)
+//   createRow(run, context) -> {element, update(run, now), spark(kind, points)}
+//     context: base, owner, onMenu(run, button), onSelect(run, checked), selected(id), alertsOf(id)
 
 import { formatCount, formatDuration, formatNumber, formatRate, formatTime, formatUtc, numberOf } from "../core/format.js";
 import { el, icon, setAttribute, setText } from "./element.js";
@@ -16,7 +16,7 @@ export function createRow(run, context) {
   let current = run;
   const update = (fresh, now) => {
     current = fresh;
-    paint(parts, element, fresh, now, context.base);
+    paint(parts, element, fresh, now, context);
     if (parts.check) parts.check.checked = context.selected(fresh.id);
   };
   parts.menu?.addEventListener("click", () => context.onMenu(current, parts.menu));
@@ -62,7 +62,7 @@ function rowElement(run, parts, { owner }) {
   );
 }
 
-function paint(parts, element, run, now, base) {
+function paint(parts, element, run, now, { base, alertsOf }) {
   const running = run.state === "running";
   setAttribute(element, "data-state", run.state);
   setText(parts.chip, run.state);
@@ -71,8 +71,10 @@ function paint(parts, element, run, now, base) {
   setAttribute(parts.name, "title", run.name);
   setAttribute(parts.name, "href", `${base}/runs/${encodeURIComponent(run.id)}`);
   paintTags(parts.tags, run.tags ?? []);
-  const sentence = stateSentence(run, now);
-  setText(parts.sentence, run.notes ? `${sentence} ${run.notes}` : sentence);
+  const alerts = alertsOf(run.id);
+  const tone = alerts.some(({ severity }) => severity === "critical") ? "critical" : alerts.length ? "warning" : null;
+  setAttribute(parts.sentence, "data-tone", run.state === "running" ? tone : null);
+  setText(parts.sentence, [stateSentence(run, now, alerts), run.notes].filter(Boolean).join(" "));
   setAttribute(parts.sentence, "title", parts.sentence.textContent);
   paintValue(parts.normText, run.summary?.global_grad_norm);
   paintValue(parts.lossText, run.summary?.loss);

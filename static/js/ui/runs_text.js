@@ -1,31 +1,39 @@
 // What the runs list says about a run. Pure.
 
-import { formatDuration } from "../core/format.js";
+import { formatCount, formatDuration, plural } from "../core/format.js";
 
-const TONES = { running: "live", failed: "critical", killed: "critical", lost: "warning", preempted: "warning", finished: "" };
+const TONES = { running: "live", failed: "ended-badly", killed: "ended-badly", lost: "warning", preempted: "", finished: "" };
 const QUIET_AFTER = 60;
 
 export function toneOf(run) {
   return TONES[run.state] ?? "";
 }
 
-/** One plain sentence about a state. `now` by the server's clock, in seconds. */
-export function stateSentence(run, now) {
+/**
+ * One plain sentence about how a run stands, "" when its state says it all. `now` by the server's clock, in seconds;
+ * `alerts` are the open alerts of this run, the gravest first.
+ */
+export function stateSentence(run, now, alerts = []) {
   const speak = {
-    running: () => runningSentence(run, now),
-    finished: () => (run.reason ? `Finished: ${run.reason}` : "Finished by itself."),
+    running: () => runningSentence(run, now, alerts),
+    finished: () => (run.reason ? `Finished: ${run.reason}` : ""),
     failed: () => `Failed${run.error?.type ? ` with ${run.error.type}` : run.reason ? `: ${run.reason}` : ""}.`,
     killed: () => `Killed${run.reason ? `: ${run.reason}` : " by a signal"}.`,
     preempted: () => "Stopped by the scheduler; it may come back.",
-    lost: () => `No sign of life for ${formatDuration(now - run.last_seen)}: killed, out of memory, or cut off. It shows up again by itself when it returns.`,
+    lost: () => `No sign of life for ${formatDuration(now - run.last_seen)}: killed, out of memory, or cut off.`,
   };
   return (speak[run.state] ?? (() => run.state))();
 }
 
-function runningSentence(run, now) {
-  if (run.last_step < 0) return "Running, no step yet.";
+function runningSentence(run, now, alerts) {
+  if (run.last_step < 0) return "No step yet.";
+  if (alerts.length) {
+    const [first] = alerts;
+    const more = alerts.length > 1 ? `, and ${plural(alerts.length - 1, "more alert")}` : "";
+    return `${first.rule_name || first.statistic} since step ${formatCount(first.opened_step)}${more}.`;
+  }
   const age = now - run.last_time;
-  return age > QUIET_AFTER ? `Running, last step ${formatDuration(age)} ago.` : "Running.";
+  return age > QUIET_AFTER ? `Last step ${formatDuration(age)} ago, still alive.` : "No open alert.";
 }
 
 /** Seconds from the start to the end, or to the newest sign of life, or to now for a running run. */

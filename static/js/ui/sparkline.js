@@ -58,7 +58,7 @@ export function sparkline({ width = 110, height = 26, log = false } = {}) {
   line.setAttribute("class", "spark-line");
   bad.setAttribute("class", "spark-bad");
   dot.setAttribute("class", "spark-dot");
-  dot.setAttribute("r", "2");
+  dot.setAttribute("r", "0");
   svg.append(bad, line, dot);
   const element = el("span", { class: "spark-box" }, svg);
   return {
@@ -67,8 +67,10 @@ export function sparkline({ width = 110, height = 26, log = false } = {}) {
       const path = sparkPath(points, { width, height, log });
       line.setAttribute("d", path.d);
       bad.setAttribute("d", path.bad.map((x) => `M${x.toFixed(1)} 0V${height}`).join(""));
-      dot.setAttribute("cx", path.dot ? path.dot[0].toFixed(1) : -9);
-      dot.setAttribute("cy", path.dot ? path.dot[1].toFixed(1) : -9);
+      dot.setAttribute("r", path.dot ? 2 : 0);
+      if (!path.dot) return;
+      dot.setAttribute("cx", path.dot[0].toFixed(1));
+      dot.setAttribute("cy", path.dot[1].toFixed(1));
     },
   };
 }
