@@ -248,6 +248,18 @@ class Transition:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RuleState:
+    """A rule's instances in a run right after ``step``, so that a restart changes nothing. ``data`` is JSON of
+    :mod:`.alerts.state`."""
+
+    rule_id: str
+    run_id: str
+    version: int
+    step: float
+    data: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Alert:
     """A rule that fired in a run: one alert however many tensors are in it. Open until ``cleared_step`` is set."""
 
@@ -313,3 +325,43 @@ class Viewer:
     def may_see(self, run_id: str) -> bool:
         """Whether this viewer may see the run."""
         return self.runs is None or run_id in self.runs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Channel:
+    """Where messages about alerts go. ``address`` holds its secrets and is never shown again."""
+
+    id: str
+    name: str
+    kind: Literal["webhook", "apprise"]
+    address: str
+    secret: str = ""
+    """Key that webhook bodies are signed with, "" for none."""
+    least: Severity = "info"
+    """Alerts below this severity are not sent here."""
+    enabled: bool = True
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    last_sent: float | None = None
+    last_error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Notification:
+    """One message to one channel, kept until it is delivered or given up."""
+
+    id: str
+    """The same for the same news to the same channel, so that none is sent twice."""
+    channel_id: str
+    run_id: str
+    alert_id: str
+    kind: Literal["fired", "cleared", "test"]
+    severity: Severity
+    title: str
+    text: str
+    link: str
+    created_at: float
+    due_at: float
+    attempts: int = 0
+    state: Literal["waiting", "sent", "failed"] = "waiting"
+    error: str = ""

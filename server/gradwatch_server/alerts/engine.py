@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ..models import GroupInfo, InstanceState, Rule, Run, StoredBlock, TensorInfo, Transition
+from ..models import GroupInfo, InstanceState, Rule, RuleState, Run, StoredBlock, TensorInfo, Transition
 from .globs import matches, matching
 from .ledger import AlertChange
 from .panel import Panel
 from .signals import history
-from .state import WatchState, restore_watch, watch_state
+from .state import restore_watch, watch_state
 from .watch import Watch
 
 _RANK: dict[InstanceState, int] = {"normal": 0, "pending": 1, "recovering": 2, "firing": 3}
@@ -50,7 +50,7 @@ class _RunWatch:
         self.groups: list[str] = []
         self.rules: dict[tuple[str, str], dict[str, Rule]] = {}
         self.panels: dict[tuple[str, str], Panel] = {}
-        self.stored: dict[str, WatchState] = {}
+        self.stored: dict[str, RuleState] = {}
         """States from before a restart that no watch has taken up yet."""
 
     def learn(self, tensors: Sequence[TensorInfo], groups: Sequence[GroupInfo]) -> None:
@@ -157,7 +157,7 @@ class Engine:
                     watch.add(rule)
         return watch
 
-    def restore(self, run: Run, states: Iterable[WatchState]) -> None:
+    def restore(self, run: Run, states: Iterable[RuleState]) -> None:
         """Takes up a run after a restart. Then :meth:`observe` the stored rows that :meth:`wanted` names."""
         self._watch(run).stored = {state.rule_id: state for state in states}
 
@@ -210,6 +210,15 @@ class Engine:
                 outcome.add(one.reset(run.last_step, run.last_time, "run ended"))
         return outcome
 
+    def tick(self, run_id: str, gap: float, now: float) -> Outcome:
+        """Judges rules about silence: no row of the run came for ``gap`` seconds up to ``now``."""
+        outcome = Outcome()
+        watch = self._runs.get(run_id)
+        for one in watch.watches() if watch is not None else ():
+            if watch is not None and one.rule.condition == "silent":
+                outcome.add(one.silence(gap, watch.run.last_step, now))
+        return outcome
+
     def forget_run(self, run_id: str) -> None:
         """The run was deleted."""
         self._runs.pop(run_id, None)
@@ -224,7 +233,7 @@ class Engine:
         ]
         return max(states, key=_RANK.__getitem__, default="normal")
 
-    def state(self, rule_id: str, run_id: str) -> WatchState | None:
+    def state(self, rule_id: str, run_id: str) -> RuleState | None:
         """What is to be stored of a rule in a run, so that :meth:`restore` brings it back."""
         for watch in self._runs[run_id].watches() if run_id in self._runs else ():
             if watch.rule.id == rule_id:

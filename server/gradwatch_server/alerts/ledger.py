@@ -118,7 +118,7 @@ class Ledger:
         bad = np.where(breach, badness(self.rule, signal), -np.inf)
         at, across = bad.argmax(axis=0), np.arange(columns.size)
         known = self.peaks[columns]
-        if self.rule.condition == "nonfinite":
+        if self.rule.condition in ("nonfinite", "silent"):
             worse = new & breach[at, across]
         else:
             worse = breach[at, across] & (np.isnan(known) | (bad[at, across] > badness(self.rule, known)))

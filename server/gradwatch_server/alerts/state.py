@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 
-from ..models import Alert
+from ..models import Alert, RuleState
 from .watch import Watch
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WatchState:
-    """State of the instances of a rule in a run right after ``step``; ``data`` is JSON, made and read here only."""
-
-    rule_id: str
-    run_id: str
-    version: int
-    step: float
-    data: str
-
-
-def watch_state(watch: Watch) -> WatchState:
+def watch_state(watch: Watch) -> RuleState:
     """The state as it is now. Lists hold positions within the rule's series, which stay when a run gets more series."""
     fired = np.flatnonzero(watch.ledger.fired)
     busy = np.flatnonzero(watch.instances.count)
@@ -32,7 +21,7 @@ def watch_state(watch: Watch) -> WatchState:
         "fired": [fired.tolist(), watch.ledger.peaks[fired].tolist()],
         "alert": None if watch.ledger.alert is None else asdict(watch.ledger.alert),
     }
-    return WatchState(
+    return RuleState(
         rule_id=watch.rule.id,
         run_id=watch.run_id,
         version=watch.rule.version,
@@ -41,7 +30,7 @@ def watch_state(watch: Watch) -> WatchState:
     )
 
 
-def restore_watch(watch: Watch, state: WatchState) -> None:
+def restore_watch(watch: Watch, state: RuleState) -> None:
     """Brings a fresh watch to the state; rows up to ``state.step`` then count as judged already."""
     data = json.loads(state.data)
     watch.instances.active[data["active"]] = True

@@ -74,6 +74,14 @@ class Watch:
             return [], []
         return self._advance(rows.steps[new], rows.times[new], judged.signal[new], judged.verdicts[new])
 
+    def silence(self, gap: float, step: int, now: float) -> tuple[list[Transition], list[AlertChange]]:
+        """No row for ``gap`` seconds, for a rule about silence. The rows that end it are judged by :meth:`observe`."""
+        if gap <= self.rule.threshold:
+            return [], []
+        shape = (self.rule.for_steps, self.columns.size)
+        steps, times = np.full(shape[0], float(step)), np.full(shape[0], now)
+        return self._advance(steps, times, np.full(shape, gap), np.full(shape, BREACH, np.int8))
+
     def _take_up(self, first: float) -> None:
         """The first rows after a restart. If some were left out, counts from before them say nothing."""
         if first > self.judged_to:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from gradwatch.protocol.codec import to_plain
 
 from ..models import Alert, Rule, RuleState
-from .alert_tables import alerts, notifications, rule_states, rules
+from .alert_tables import alerts, rule_states, rules
 from .tables import runs
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "close_alerts",
     "delete_rule",
     "find_alert",
-    "forget_run",
     "list_alerts",
     "list_rules",
     "list_states",
@@ -157,12 +156,6 @@ def close_alerts(
             .values(cleared_step=step.scalar_subquery(), cleared_time=now, reason=reason)
         )
     return [_expect(find_alert(conn, row.id)) for row in found]
-
-
-def forget_run(conn: Connection, run_id: str) -> None:
-    """Removes all that is known of a run's alerts."""
-    for table in (alerts, rule_states, notifications):
-        conn.execute(delete(table).where(table.c.run_id == run_id))
 
 
 _RULE_FIELDS = {field.name for field in fields(Rule)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from ..models import Share
 from .alert_tables import shares
@@ -11,7 +11,6 @@ __all__ = [
     "count_views",
     "find_share",
     "find_share_by_hash",
-    "forget_run_shares",
     "list_shares",
     "revoke_share",
     "save_share",
@@ -70,8 +69,3 @@ def count_views(conn: Connection, share_id: str, *, views: int, last_seen: float
         .where(shares.c.id == share_id)
         .values(views=shares.c.views + views, last_seen=last_seen)
     )
-
-
-def forget_run_shares(conn: Connection, run_id: str) -> None:
-    """Removes a run's links."""
-    conn.execute(delete(shares).where(shares.c.run_id == run_id))

@@ -1,0 +1,378 @@
+"""Alerts on a running server: the engine between the pipeline, the store and everybody who wants to know.
+
+Everything but :meth:`Alerting.load` belongs to the event loop. What the engine says is stored first and told afterwards.
+The engine's own state is stored with each change; a run that comes back after a restart is taken up from there, and the
+stored rows since then are judged again: the same rows give the same alerts, so nothing is lost and nothing said twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Protocol, TypeVar
+
+from sqlalchemy import Connection
+
+from gradwatch.errors import GradwatchError
+from gradwatch.protocol.codec import to_plain
+
+from .alert_past import Past, read_past
+from .alerts.defaults import DEFAULT_RULES
+from .alerts.engine import Engine, Outcome
+from .alerts.sentences import rule_sentence
+from .alerts.validation import RuleInvalid, parse_rule
+from .errors import Invalid, NotFound, TooMany
+from .models import Alert, GroupInfo, Rule, Run, StoredBlock, TensorInfo
+from .store import Store
+from .store import alert_queries as sql
+
+__all__ = ["Alerting", "Announce", "alert_plain", "rule_plain"]
+
+MOST_RULES: Final = 500
+SAVE_SECONDS: Final = 1.0
+SAVE_ROWS: Final = 512
+"""An alert that goes on (more layers, a new peak) is stored and told once in so many seconds or rows."""
+
+ENDED: Final = frozenset({"finished", "failed", "killed", "preempted"})
+
+T = TypeVar("T")
+log = logging.getLogger("gradwatch.server")
+
+
+class Announce(Protocol):
+    """Tells every open page, on the event loop. ``private`` is for owners only."""
+
+    def __call__(
+        self, kind: str, run: str | None, data: dict[str, Any], private: dict[str, Any] | None = None
+    ) -> None: ...
+
+
+@dataclass(slots=True)
+class _Unsaved:
+    """What the engine said of a run since it was last stored: alerts by id, rules whose state changed, rows judged."""
+
+    since: float
+    alerts: dict[str, Alert] = field(default_factory=dict)
+    news: list[tuple[str, Alert]] = field(default_factory=list)
+    rules: set[str] = field(default_factory=set)
+    rows: int = 0
+
+
+Told = Callable[[Connection, str, Alert], None]
+"""Called in the write that stores news of an alert ("opened" or "closed"), to queue messages in the same commit."""
+
+
+class Alerting:
+    """The rules in force, and what they say.
+
+    Args:
+        store: where rules and alerts stand; read for back-tests and after a restart.
+        announce: tells the pages.
+        clock: seconds since 1970.
+        told: queues messages about alerts that opened or closed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        announce: Announce,
+        clock: Callable[[], float],
+        told: Told = lambda conn, kind, alert: None,
+    ) -> None:
+        self._store = store
+        self._announce = announce
+        self._clock = clock
+        self._told = told
+        self._engine = Engine()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._came: dict[str, float] = {}
+        self._unsaved: dict[str, _Unsaved] = {}
+        self._states: dict[str, str] = {}
+
+    def load(self) -> None:
+        """Reads the rules, and adds the default ones to a new database. Blocks; before the first :meth:`observe`.
+
+        Raises:
+            StoreError: the database can't be read or written.
+        """
+
+        def work(conn: Connection) -> list[Rule]:
+            sql.add_default_rules(conn, (replace(rule, created_at=0.0) for rule in DEFAULT_RULES))
+            return sql.list_rules(conn)
+
+        self._engine = Engine(self._store.database.write(work).result())
+
+    # --- numbers come in ---
+
+    def observe(
+        self,
+        run: Run,
+        tensors: Sequence[TensorInfo],
+        blocks: Sequence[StoredBlock],
+        groups: Sequence[GroupInfo] = (),
+    ) -> None:
+        """Judges blocks just accepted. A run from before a restart should have been :meth:`prepare`\\ d."""
+        first = min((int(block.steps[0]) for block in blocks if len(block.steps)), default=-1)
+        if first < 0:
+            return
+        if not self._engine.knows(run.id) and 0 <= run.first_step < first:
+            self._take_up(read_past(self._store, self._engine.wanted, run.id, before=first))
+        self._came[run.id] = self._clock()
+        rows = max(len(block.steps) for block in blocks)
+        self._keep(run.id, self._engine.observe(run, tensors, blocks, groups), rows)
+
+    async def prepare(self, run_id: str) -> None:
+        """Takes up a run that a client opens again, from what is stored of it."""
+        if not self._engine.knows(run_id):
+            past = await asyncio.to_thread(read_past, self._store, self._engine.wanted, run_id)
+            if not self._engine.knows(run_id):
+                self._take_up(past)
+
+    def _take_up(self, past: Past | None) -> None:
+        if past is not None:
+            self._engine.restore(past.run, past.states)
+            outcome = self._engine.observe(past.run, past.tensors, past.blocks, past.groups)
+            self._engine.resume(past.run.id)
+            self._came[past.run.id] = past.run.last_seen
+            self._keep(past.run.id, outcome)
+
+    def run_changed(self, run: Run) -> None:
+        """The run's state is another one. When it has ended, its open alerts close with the reason "run ended"."""
+        if run.state in ENDED:
+            self._came.pop(run.id, None)
+            self._save(run.id)
+            self._engine.end_run(run)
+            self._close("run ended", run_id=run.id)
+
+    def run_deleted(self, run_id: str) -> None:
+        """The run is gone, and with it all that was said of it."""
+        self._came.pop(run_id, None)
+        self._unsaved.pop(run_id, None)
+        self._engine.forget_run(run_id)
+
+    async def run(self) -> None:
+        """Calls :meth:`tick` every second until it is cancelled."""
+        while True:
+            await asyncio.sleep(SAVE_SECONDS)
+            self.tick()
+
+    def tick(self) -> None:
+        """Judges rules about silence, and stores what is due."""
+        now = self._clock()
+        for run_id, came in list(self._came.items()):
+            self._keep(run_id, self._engine.tick(run_id, now - came, now))
+        for run_id, unsaved in list(self._unsaved.items()):
+            if now - unsaved.since >= SAVE_SECONDS:
+                self._save(run_id)
+
+    # --- rules ---
+
+    @property
+    def rules(self) -> list[Rule]:
+        """All rules, disabled ones too, oldest first."""
+        return sorted(self._engine.rules, key=lambda rule: (rule.created_at, rule.id))
+
+    def rule(self, rule_id: str) -> Rule:
+        """Raises NotFound: there is no such rule (any more)."""
+        for rule in self._engine.rules:
+            if rule.id == rule_id:
+                return rule
+        raise NotFound("There is no such rule. It may have been removed.")
+
+    def rule_plain(self, rule: Rule) -> dict[str, Any]:
+        """The rule for JSON, with its sentence and its state: that of its worst instance."""
+        return {**rule_plain(rule), "state": self._engine.worst(rule.id)}
+
+    def draft(self, body: Mapping[str, Any], previous: Rule | None = None) -> Rule:
+        """The rule that a form describes.
+
+        Raises:
+            Invalid: with a sentence for each wrong field.
+        """
+        try:
+            name = secrets.token_hex(8) if previous is None else previous.id
+            return parse_rule(body, id=name, now=self._clock(), previous=previous)
+        except RuleInvalid as error:
+            raise Invalid(str(error), error.fields) from None
+
+    async def add_rule(self, body: Mapping[str, Any]) -> Rule:
+        """A new rule, in force from the next row on.
+
+        Raises:
+            Invalid, TooMany, StoreError: it can't be taken.
+        """
+        if len(self._engine.rules) >= MOST_RULES:
+            raise TooMany(f"There are {MOST_RULES} rules already. Remove one that is no longer needed.")
+        return await self._enforce(self.draft(body))
+
+    async def edit_rule(self, rule_id: str, body: Mapping[str, Any]) -> Rule:
+        """Puts the edited rule in force; its instances go back to normal, and its open alerts close as "rule edited".
+
+        Raises:
+            NotFound, Invalid, StoreError: it can't be taken.
+        """
+        previous = self.rule(rule_id)
+        return await self._enforce(self.draft(body, previous), previous)
+
+    async def _enforce(self, rule: Rule, previous: Rule | None = None) -> Rule:
+        """First the engine, so that nothing judged by the old rule is stored after its alerts are closed."""
+        self._save_all()
+        self._engine.replace_rule(rule)
+
+        def work(conn: Connection) -> list[Alert]:
+            sql.save_rule(conn, rule)
+            return sql.close_alerts(conn, reason="rule edited", now=rule.updated_at, rule_id=rule.id)
+
+        try:
+            closed = await self._wait(work)
+        except GradwatchError:
+            if previous is None:
+                self._engine.remove_rule(rule.id)
+            else:
+                self._engine.replace_rule(previous)
+            raise
+        self._tell_all(closed)
+        self._tell_rule(rule)
+        return rule
+
+    async def remove_rule(self, rule_id: str) -> None:
+        """Takes the rule out of force; its open alerts close as "rule removed".
+
+        Raises:
+            NotFound, StoreError: it can't be.
+        """
+        rule, now = self.rule(rule_id), self._clock()
+        self._save_all()
+        self._engine.remove_rule(rule.id)
+
+        def work(conn: Connection) -> list[Alert]:
+            sql.delete_rule(conn, rule.id, now=now)
+            return sql.close_alerts(conn, reason="rule removed", now=now, rule_id=rule.id)
+
+        try:
+            closed = await self._wait(work)
+        except GradwatchError:
+            self._engine.replace_rule(rule)
+            raise
+        self._states.pop(rule.id, None)
+        self._tell_all(closed)
+        self._announce("rule", None, {"id": rule.id, "removed": True})
+
+    # --- alerts ---
+
+    async def note(self, alert_id: str, **values: Any) -> Alert:
+        """Sets ``acknowledged``, ``note`` or ``muted_until`` of an alert.
+
+        Raises:
+            NotFound, StoreError: it can't be.
+        """
+        alert = await self._wait(lambda conn: sql.note_alert(conn, alert_id, **values))
+        if alert is None:
+            raise NotFound("There is no such alert. Its run may have been deleted.")
+        self._tell(alert)
+        return alert
+
+    async def drain(self) -> None:
+        """Stores what isn't yet, and waits until everything is told."""
+        self._save_all()
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _keep(self, run_id: str, outcome: Outcome, rows: int = 0) -> None:
+        """Takes what the engine said. An alert that opens or closes is stored at once, more of the same soon."""
+        unsaved = self._unsaved.get(run_id)
+        if unsaved is not None:
+            unsaved.rows += rows
+        if outcome:
+            unsaved = unsaved or self._unsaved.setdefault(run_id, _Unsaved(self._clock()))
+            unsaved.rules.update(transition.rule_id for transition in outcome.transitions)
+            for change in outcome.changes:
+                unsaved.alerts[change.alert.id] = change.alert
+                unsaved.rules.add(change.alert.rule_id)
+                if change.kind != "updated" and not change.quiet:
+                    unsaved.news.append((change.kind, change.alert))
+        if unsaved is not None and (unsaved.rows > SAVE_ROWS or _turned(outcome)):
+            self._save(run_id)
+
+    def _save_all(self) -> None:
+        for run_id in list(self._unsaved):
+            self._save(run_id)
+
+    def _save(self, run_id: str) -> None:
+        """Stores what was said of a run with the state of the engine as it is now, then tells it."""
+        unsaved = self._unsaved.pop(run_id, None)
+        if unsaved is None:
+            return
+        found = [self._engine.state(rule, run_id) for rule in sorted(unsaved.rules)]
+        states = [state for state in found if state is not None]
+
+        def work(conn: Connection) -> list[Alert]:
+            for state in states:
+                sql.save_state(conn, state)
+            alerts = [sql.save_alert(conn, alert) for alert in unsaved.alerts.values()]
+            for kind, alert in unsaved.news:
+                self._told(conn, kind, alert)
+            return alerts
+
+        async def save() -> None:
+            self._tell_all(await self._wait(work))
+            for rule in self._engine.rules:
+                if rule.id in unsaved.rules and self._states.get(rule.id) != self._engine.worst(rule.id):
+                    self._tell_rule(rule)
+
+        self._spawn(save())
+
+    def _close(self, reason: str, **which: str) -> None:
+        now = self._clock()
+
+        async def close() -> None:
+            self._tell_all(
+                await self._wait(lambda conn: sql.close_alerts(conn, reason=reason, now=now, **which))
+            )
+
+        self._spawn(close())
+
+    def _tell_rule(self, rule: Rule) -> None:
+        plain = self.rule_plain(rule)
+        self._states[rule.id] = plain["state"]
+        self._announce("rule", None, plain)
+
+    def _tell_all(self, alerts: Sequence[Alert]) -> None:
+        for alert in alerts:
+            self._tell(alert)
+
+    def _tell(self, alert: Alert) -> None:
+        plain = alert_plain(alert, full=True)
+        self._announce("alert", alert.run_id, alert_plain(alert, full=False), {"note": plain["note"]})
+
+    async def _wait(self, fn: Callable[[Connection], T]) -> T:
+        return await asyncio.wrap_future(self._store.database.write(fn))
+
+    def _spawn(self, work: Any) -> None:
+        async def guarded() -> None:
+            try:
+                await work
+            except GradwatchError as error:
+                log.error("news of an alert could not be stored: %s", error)
+
+        task = asyncio.get_running_loop().create_task(guarded())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _turned(outcome: Outcome) -> bool:
+    return any(change.kind != "updated" for change in outcome.changes)
+
+
+def rule_plain(rule: Rule) -> dict[str, Any]:
+    """The rule for JSON, with the sentence that it waits for."""
+    return {**to_plain(rule), "sentence": rule_sentence(rule)}
+
+
+def alert_plain(alert: Alert, *, full: bool) -> dict[str, Any]:
+    """The alert for JSON; the note, words among colleagues, only if ``full``."""
+    plain: dict[str, Any] = to_plain(alert)
+    return plain if full else {**plain, "note": ""}
