@@ -30,7 +30,13 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "gradwatch": ("gradwatch",),
     "gradwatch_server.models": ("gradwatch.protocol",),
     "gradwatch_server.alerts": ("gradwatch_server.models",),
-    "gradwatch_server.store": ("gradwatch.protocol", "gradwatch.errors", "gradwatch_server.models"),
+    "gradwatch_server.errors": ("gradwatch.errors",),
+    "gradwatch_server.store": (
+        "gradwatch.protocol",
+        "gradwatch.errors",
+        "gradwatch_server.models",
+        "gradwatch_server.errors",
+    ),
     "gradwatch_server.hub": ("gradwatch_server.models",),
     "gradwatch_server": ANYTHING,
 }
@@ -40,7 +46,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "websockets": ("gradwatch.transport", "gradwatch.testing"),
     "sqlalchemy": ("gradwatch_server.store",),
     "alembic": ("gradwatch_server.store",),
-    "fastapi": ("gradwatch_server.app", "gradwatch_server.web", "gradwatch_server.errors"),
+    "fastapi": ("gradwatch_server.app", "gradwatch_server.serving", "gradwatch_server.web"),
     "numpy": ("gradwatch", "gradwatch_server"),
 }
 """Third-party packages that belong to one part."""
