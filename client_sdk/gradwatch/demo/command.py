@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Final
 
 from .. import local
+from ..cli.command import Command
 from ..config import state_directory
 from ..console import proxied, tunnel_hint
 from ..links import fetch_code
 from ..protocol import auth
 
-__all__ = ["configure", "run"]
+__all__ = ["COMMANDS", "configure", "run"]
 
 SERVER_START_S: Final = 30.0
 TRAININGS: Final = (("chars", False), ("chars", True), ("digits", False), ("digits", True))
@@ -162,3 +163,6 @@ def _wait(trainings: list[subprocess.Popen[bytes]], *, once: bool) -> int:
     sys.stdout.flush()
     while True:
         time.sleep(3600)
+
+
+COMMANDS: Final = (Command("demo", "train small models, healthy and exploding, and watch them", configure, run),)
