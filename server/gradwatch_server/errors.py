@@ -139,12 +139,15 @@ class Fault:
 
 
 # The first row that matches counts: (exception, HTTP status, close code, fatal for a trainer). A status of None is the
-# exception's own.
+# exception's own. 4401 and 4403 tell a page that asking again is of no use.
 _TABLE: Final[tuple[tuple[type[Exception], int | None, int, bool], ...]] = (
     (FrameTooLarge, 413, 1009, True),
     (ProtocolError, 400, 1002, True),
     (ConnectionRefused, 401, 1008, True),
     (ConfigError, 400, 1008, True),
+    (NotSignedIn, None, 4401, True),
+    (LinkEnded, None, 4403, True),
+    (Forbidden, None, 4403, True),
     (StoreError, None, 1013, False),
     (TooMany, None, 1013, False),
     (ServerError, None, 1008, True),

@@ -1,0 +1,108 @@
+"""The app, made by a factory: nothing exists before :func:`create_app`, nothing is opened before it starts."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+from fastapi import APIRouter, Depends, FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gradwatch import __version__
+
+from .assets import Assets, find
+from .config import Config
+from .errors import StoreError
+from .services import open_services
+from .web import bodies, entry, health, ingest, live, pages, runs, static
+from .web.access import guard
+from .web.faults import add_handlers
+from .web.render import environment
+
+__all__ = ["create_app"]
+
+_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+
+_ERRORS: Final[dict[int | str, dict[str, object]]] = {
+    "4XX": {"model": bodies.ErrorReply, "description": "Refused, and why."}
+}
+
+
+def create_app(config: Config, *, clock: Callable[[], float] = time.time) -> FastAPI:
+    """The whole server as an ASGI app. Starting it opens the database, ending it closes it."""
+    assets, templates = Assets(find("static")), environment(find("templates"))
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                services = await stack.enter_async_context(open_services(config, templates, assets, clock))
+            except StoreError as error:
+                app.state.failure = error
+                raise
+            app.state.services = services
+            yield
+
+    app = FastAPI(
+        title="gradwatch",
+        version=__version__,
+        summary="Runs, their numbers, alerts and share links",
+        description=(
+            "Every request needs a session cookie, `Authorization: Bearer <token>`, or (GET only) the token of a share "
+            "link in `X-Gradwatch-Share`. Changes from a page also need `X-Gradwatch-Page`. Numbers that are not finite "
+            'are the strings "NaN", "Infinity" and "-Infinity".'
+        ),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/v1/openapi.json",
+        root_path=config.root_path,
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    add_handlers(app)
+    app.include_router(_api())
+    for router in (entry.router,):
+        app.include_router(router, prefix="/api/v1", responses=_ERRORS)
+    for module in (health, ingest, live, static, pages):
+        app.include_router(module.router)
+    app.add_middleware(_Headers)
+    return app
+
+
+def _api() -> APIRouter:
+    """Everything that :func:`~.web.access.guard` watches over."""
+    api = APIRouter(prefix="/api/v1", dependencies=[Depends(guard)], responses=_ERRORS)
+    api.include_router(runs.router)
+    return api
+
+
+class _Headers:
+    """Adds the headers that every answer has."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                given = {name for name, _ in message["headers"]}
+                message["headers"] = [
+                    *message["headers"],
+                    *(header for header in _HEADERS if header[0] not in given),
+                ]
+                if scope["path"].startswith("/api/") and b"cache-control" not in given:
+                    message["headers"].append((b"cache-control", b"no-store"))
+            await send(message)
+
+        await self._app(scope, receive, with_headers)

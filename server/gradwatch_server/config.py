@@ -1,0 +1,182 @@
+"""The server's settings, from the command line and the environment. Built once, checked before anything is opened."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from gradwatch.config import check_server, state_directory
+from gradwatch.errors import ConfigError
+
+__all__ = ["DEFAULT_PORT", "LAST_PORT", "Config", "is_loopback"]
+
+DEFAULT_PORT: Final = 8642
+LAST_PORT: Final = 8662
+"""When the default port is taken, the ports up to this one are tried."""
+
+MIN_TOKEN: Final = 16
+"""Shortest token that a person may set: it guards the ingest socket and the login page."""
+
+_PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~@:-]+)*")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """Where to listen, where to keep things, and who may come in."""
+
+    directory: Path
+    """State files of servers, the local token and, unless said otherwise, the database. ``GRADWATCH_DIR``."""
+
+    database: str
+    """URL of the database, ``sqlite:///...`` or ``postgresql://...``. ``GRADWATCH_DB``."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. ``GRADWATCH_HOST``."""
+
+    port: int = DEFAULT_PORT
+    """Port to listen on, 0 for any free one. ``GRADWATCH_PORT``."""
+
+    port_given: bool = False
+    """Whether somebody asked for this very port; otherwise the next free one will do."""
+
+    public_url: str = ""
+    """The address under which others reach this server, used in every link. ``GRADWATCH_PUBLIC_URL``."""
+
+    root_path: str = ""
+    """Path prefix in front of every path, if a proxy doesn't strip it. ``GRADWATCH_ROOT_PATH``."""
+
+    token: str = ""
+    """Shared secret of trainers and people; "" for the one kept in the directory. ``GRADWATCH_TOKEN``."""
+
+    insecure_open: bool = False
+    """Let everybody in, as owner. Only for closed networks."""
+
+    autostarted: bool = False
+    """Started by a training script, not by a person."""
+
+    frame_ancestors: str = "'self'"
+    """Who may show the pages in a frame, as a CSP source list. ``GRADWATCH_FRAME_ANCESTORS``."""
+
+    allowed_origins: tuple[str, ...] = ()
+    """Further origins that pages may be loaded from, such as a notebook server's. ``GRADWATCH_ALLOWED_ORIGINS``."""
+
+    access_log: bool = False
+    """One log line per request. Addresses of share links are cut out of it."""
+
+    log_format: str = "plain"
+    """``plain`` for people, ``json`` for machines. ``GRADWATCH_LOG_FORMAT``."""
+
+    @classmethod
+    def build(cls, environ: Mapping[str, str], **given: Any) -> Config:
+        """``given`` (what is None is left out) wins over the environment, which wins over defaults.
+
+        Raises:
+            ConfigError: a value that cannot be used, or an address that is open to others without a token.
+        """
+        said = {name: value for name, value in given.items() if value is not None}
+        directory = Path(said.pop("directory", None) or state_directory(environ)).expanduser()
+        database = str(said.pop("database", None) or environ.get("GRADWATCH_DB", ""))
+        for name, variable in _VARIABLES.items():
+            if name not in said and environ.get(variable):
+                said[name] = environ[variable].strip()
+        if "port" in said:
+            said["port"], said["port_given"] = _port(said["port"]), True
+        if isinstance(said.get("allowed_origins"), str):
+            said["allowed_origins"] = tuple(said["allowed_origins"].replace(",", " ").split())
+        if said.get("public_url"):
+            said["public_url"] = check_server(said["public_url"], "--public-url")
+        if said.get("root_path"):
+            said["root_path"] = _prefix(said["root_path"])
+        config = cls(directory=directory, database=_database(database, directory), **said)
+        _check_open(config)
+        return config
+
+    @property
+    def reaches_only_itself(self) -> bool:
+        """Whether nobody but this computer can connect: a loopback address and no public one."""
+        return is_loopback(self.host) and not self.public_url
+
+    def address(self, port: int) -> str:
+        """Where a browser on this machine finds the server that listens on ``port``."""
+        host = self.host
+        if host in ("", "0.0.0.0"):
+            host = "127.0.0.1"
+        elif host == "::":
+            host = "::1"
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}{self.root_path}"
+
+    def link(self, port: int) -> str:
+        """The address that goes into links: the public one if there is one."""
+        return self.public_url or self.address(port)
+
+
+_VARIABLES: Final = {
+    "host": "GRADWATCH_HOST",
+    "port": "GRADWATCH_PORT",
+    "public_url": "GRADWATCH_PUBLIC_URL",
+    "root_path": "GRADWATCH_ROOT_PATH",
+    "token": "GRADWATCH_TOKEN",
+    "frame_ancestors": "GRADWATCH_FRAME_ANCESTORS",
+    "allowed_origins": "GRADWATCH_ALLOWED_ORIGINS",
+    "log_format": "GRADWATCH_LOG_FORMAT",
+}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this computer can reach ``host``."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _port(value: Any) -> int:
+    try:
+        port = int(value)
+    except ValueError:
+        port = -1
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"--port cannot be {value!r}: give a number from 1 to 65535, or 0 for any free one")
+    return port
+
+
+def _prefix(text: str) -> str:
+    prefix = "/" + text.strip("/")
+    if not _PREFIX.fullmatch(prefix):
+        raise ConfigError(f"--root-path cannot be {text!r}: give a path like /gradwatch")
+    return "" if prefix == "/" else prefix
+
+
+def _database(text: str, directory: Path) -> str:
+    """A database URL; a plain path is a SQLite file."""
+    if not text:
+        return f"sqlite:///{directory / 'gradwatch.db'}"
+    if "://" not in text:
+        return f"sqlite:///{Path(text).expanduser().absolute()}"
+    if urlsplit(text).scheme.split("+")[0] not in ("sqlite", "postgresql", "postgres"):
+        raise ConfigError(
+            f"--db cannot be {text.split('://')[0]}://...: give a file name, sqlite:///FILE or postgresql://..."
+        )
+    return text
+
+
+def _check_open(config: Config) -> None:
+    if config.log_format not in ("plain", "json"):
+        raise ConfigError(f"--log-format cannot be {config.log_format!r}: use plain or json")
+    if config.token and len(config.token) < MIN_TOKEN:
+        raise ConfigError(
+            f"this token has {len(config.token)} characters; use at least {MIN_TOKEN}, "
+            'for example from: python -c "import secrets; print(secrets.token_urlsafe(24))"'
+        )
+    if not is_loopback(config.host) and not config.token and not config.insecure_open:
+        raise ConfigError(
+            f"listening on {config.host} lets others connect, so set a token first: "
+            "--token or GRADWATCH_TOKEN (or --insecure-open, on a network that you trust entirely)"
+        )

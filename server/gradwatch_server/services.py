@@ -1,0 +1,162 @@
+"""What the server is made of, put together once. Everything else gets it from ``app.state.services``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from jinja2 import Environment
+
+from .alerting import Alerting
+from .assets import Assets
+from .config import Config
+from .hub import Hub
+from .metrics import Metrics
+from .models import Share
+from .pipeline import Announcer, Pipeline
+from .store import Store, StreamHandle
+from .web.keyring import Keyring, local_token, stable_id
+from .web.sessions import Codes, Nonces, Sessions
+
+__all__ = ["Limits", "Services", "Trainers", "open_services"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """How many at once."""
+
+    trainers: int = 2_000
+    viewers: int = 2_000
+    sign_ins_per_minute: int = 30
+    """Wrong codes and tokens, over all who try."""
+
+
+class Fenceable(Protocol):
+    """A trainer's connection."""
+
+    def fence(self) -> None:
+        """Ends it: another one has taken over."""
+
+
+class Trainers:
+    """Which connections send which run. The store says which streams are closed by newer ones; this ends their sockets."""
+
+    def __init__(self) -> None:
+        self._connections: dict[str, dict[Fenceable, StreamHandle]] = {}
+
+    def enter(self, stream: StreamHandle, connection: Fenceable) -> None:
+        """``connection`` sends ``stream`` from now on. Those whose stream it has closed are ended."""
+        connections = self._connections.setdefault(stream.run.id, {})
+        connections[connection] = stream
+        for other, older in list(connections.items()):
+            if older.closed:
+                other.fence()
+
+    def leave(self, stream: StreamHandle, connection: Fenceable) -> None:
+        """It is gone."""
+        connections = self._connections.get(stream.run.id, {})
+        connections.pop(connection, None)
+        if not connections:
+            self._connections.pop(stream.run.id, None)
+
+    def fence_run(self, run_id: str) -> None:
+        """Ends all connections of a run, because it was deleted."""
+        for connection in list(self._connections.get(run_id, {})):
+            connection.fence()
+
+    @property
+    def runs(self) -> set[str]:
+        """Runs that somebody sends at this moment."""
+        return set(self._connections)
+
+
+@dataclass(kw_only=True, slots=True)
+class Services:
+    """One running server."""
+
+    config: Config
+    clock: Callable[[], float]
+    token: str
+    keyring: Keyring
+    instance: str
+    sessions: Sessions
+    store: Store
+    hub: Hub
+    announce: Announcer
+    alerting: Alerting
+    pipeline: Pipeline
+    assets: Assets
+    templates: Environment
+    share_of: Callable[[str], Share | None]
+    """Finds a valid share by its token: not expired, not revoked. May block."""
+    on_share_opened: Callable[[Share], None] = lambda share: None
+    """Counts a view of a share link."""
+    port: int = 0
+    """The port it listens on, known once it does."""
+    limits: Limits = field(default_factory=Limits)
+    metrics: Metrics = field(default_factory=Metrics)
+    codes: Codes = field(default_factory=Codes)
+    nonces: Nonces = field(default_factory=Nonces)
+    trainers: Trainers = field(default_factory=Trainers)
+    wrong_tokens: deque[float] = field(default_factory=deque)
+    """When somebody last tried a wrong token."""
+    closing: bool = False
+
+    @property
+    def link(self) -> str:
+        """The address that goes into links."""
+        return self.config.link(self.port or self.config.port)
+
+
+@contextlib.asynccontextmanager
+async def open_services(
+    config: Config, templates: Environment, assets: Assets, clock: Callable[[], float] = time.time
+) -> AsyncIterator[Services]:
+    """Opens the store and all that stands on it; closes it again, finishing what is being written.
+
+    Raises:
+        StoreError: the database cannot be used; the sentence says why.
+    """
+    token = config.token or await asyncio.to_thread(local_token, config.directory)
+    keyring = Keyring(token, insecure_open=config.insecure_open)
+    store = await asyncio.to_thread(Store.open, config.database, clock=clock)
+    try:
+        hub = Hub(await asyncio.to_thread(store.revision))
+        announce = Announcer(store, hub)
+        alerting = Alerting(store, announce, clock)
+        await asyncio.to_thread(alerting.load)
+        pipeline = Pipeline(store, hub, announce, alerting, clock)
+        services = Services(
+            config=config,
+            clock=clock,
+            token=token,
+            keyring=keyring,
+            instance=await asyncio.to_thread(stable_id, config.directory),
+            sessions=Sessions(keyring.key),
+            store=store,
+            hub=hub,
+            announce=announce,
+            alerting=alerting,
+            pipeline=pipeline,
+            assets=assets,
+            templates=templates,
+            share_of=lambda _: None,
+        )
+        ticking = [asyncio.ensure_future(pipeline.tick()), asyncio.ensure_future(alerting.run())]
+        try:
+            yield services
+        finally:
+            services.closing = True
+            for task in ticking:
+                task.cancel()
+            await asyncio.gather(*ticking, return_exceptions=True)
+            await alerting.drain()
+            await announce.drain()
+    finally:
+        await asyncio.to_thread(store.close)
+

@@ -1,0 +1,197 @@
+"""The bodies of the API: what it takes and gives. The OpenAPI schema is made from these."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = [
+    "CodeReply",
+    "ErrorReply",
+    "GroupOut",
+    "MarksReply",
+    "RunDetailReply",
+    "RunOut",
+    "RunPatch",
+    "RunsReply",
+    "SeriesReply",
+    "SessionStart",
+    "TensorsReply",
+    "ValuesReply",
+]
+
+Number = Annotated[float | str, Field(description='A number, or "NaN", "Infinity", "-Infinity".')]
+
+
+class _In(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ErrorOut(BaseModel):
+    """Why something was refused."""
+
+    code: str = Field(description="A stable word.")
+    message: str = Field(description="A sentence for people.")
+    fields: dict[str, str] = Field(default_factory=dict, description="What is wrong with which field of a form.")
+
+
+class ErrorReply(BaseModel):
+    """Every refusal looks like this."""
+
+    error: ErrorOut
+
+
+class RunOut(BaseModel):
+    """One training run. To share links, context, error, reason and notes are empty."""
+
+    id: str
+    project: str
+    name: str
+    state: str = Field(description="running, finished, failed, killed, preempted or lost")
+    created_at: float
+    last_time: float = Field(description="Time of the newest frame, 0 before the first.")
+    last_seen: float = Field(description="Time of the newest sign of life.")
+    first_step: int = Field(description="-1 before the first.")
+    last_step: int = Field(description="-1 before the first.")
+    steps: int
+    steps_per_s: float
+    finished_at: float | None
+    reason: str
+    error: dict[str, Any] | None
+    context: dict[str, Any]
+    cost: dict[str, Number]
+    lost_frames: int
+    tags: list[str]
+    notes: str
+    tensor_count: int
+    summary: dict[str, Number] = Field(description="Newest value of each run-level statistic.")
+
+
+class RunsReply(BaseModel):
+    """A page of the list of runs, newest first."""
+
+    runs: list[RunOut]
+    total: int
+    revision: int
+
+
+class SegmentOut(BaseModel):
+    """A stretch of a run between restarts."""
+
+    run_id: str
+    id: str
+    index: int
+    start_step: int
+    started_at: float
+
+
+class StatisticOut(BaseModel):
+    """A statistic that can be asked for as a series."""
+
+    name: str
+    scope: str
+    width: int
+    dtype: str
+    cadence: int
+    logged: bool
+
+
+class RunDetailReply(BaseModel):
+    """A run and what can be asked of it."""
+
+    run: RunOut
+    segments: list[SegmentOut]
+    statistics: list[StatisticOut]
+    tensor_count: int
+    revision: int
+
+
+class TensorOut(BaseModel):
+    """One named parameter."""
+
+    index: int
+    name: str
+    shape: list[int]
+    numel: int
+    dtype: str
+    depth: int
+    module: str
+    kind: str
+    trainable: bool
+    optimizer: int
+
+
+class GroupOut(BaseModel):
+    """A node of the module tree."""
+
+    index: int
+    path: str
+    parent: int
+    tensors: list[int]
+
+
+class TensorsReply(BaseModel):
+    """Rows of tensor and group statistics."""
+
+    tensors: list[TensorOut]
+    groups: list[GroupOut]
+
+
+class SeriesReply(BaseModel):
+    """Buckets of ``width`` steps from ``first_bucket`` on; low, high, last and flags are rows x buckets."""
+
+    width: int
+    first_bucket: int
+    low: list[list[Number]]
+    high: list[list[Number]]
+    last: list[list[Number]]
+    flags: list[list[int]]
+    last_step: int
+    last_time: float
+
+
+class ValuesReply(BaseModel):
+    """Exact stored values, one row per step; null where there is none."""
+
+    steps: list[float]
+    times: list[float]
+    values: list[list[Number | None]]
+
+
+class MarkOut(BaseModel):
+    """Something worth a glyph on the timeline."""
+
+    run_id: str
+    revision: int
+    step: int
+    time: float
+    kind: str
+    data: dict[str, Any]
+
+
+class MarksReply(BaseModel):
+    """Marks in the order they came."""
+
+    marks: list[MarkOut]
+
+
+class RunPatch(_In):
+    """What people may change about a run. What is left out stays."""
+
+    name: str | None = Field(default=None, min_length=1, max_length=512)
+    tags: list[Annotated[str, Field(min_length=1, max_length=64)]] | None = Field(default=None, max_length=64)
+    notes: str | None = Field(default=None, max_length=20_000)
+
+
+class SessionStart(_In):
+    """A single-use code from a printed link, or the server's token."""
+
+    code: str = Field(default="", max_length=256)
+    token: str = Field(default="", max_length=512)
+
+
+class CodeReply(BaseModel):
+    """A single-use code, good for ten minutes."""
+
+    code: str

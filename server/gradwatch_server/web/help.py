@@ -1,0 +1,50 @@
+"""The documentation, from Markdown files that come with the package: no internet needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from markdown_it import MarkdownIt
+
+from ..assets import find
+
+__all__ = ["HelpPage", "help_page", "help_pages"]
+
+FIRST = ("serve", "sdk", "alerts", "sharing", "health")
+"""Pages that come first in the list, as far as they exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class HelpPage:
+    """One page."""
+
+    slug: str
+    title: str
+    path: Path
+
+
+def help_pages() -> list[HelpPage]:
+    """All pages, the important ones first."""
+    pages = [HelpPage(path.stem, _title(path), path) for path in find("docs").glob("*.md")]
+    order = {slug: place for place, slug in enumerate(FIRST)}
+    return sorted(pages, key=lambda entry: (order.get(entry.slug, len(order)), entry.title.lower()))
+
+
+def help_page(entry: HelpPage) -> str:
+    """A page as HTML. Raw HTML in the source is shown as text. Links to ``NAME.md`` lead to that page."""
+    text = entry.path.read_text(encoding="utf-8")
+    markdown = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable("table")
+    tokens = markdown.parse(text)
+    for token in tokens:
+        for child in token.children or []:
+            target = child.attrs.get("href")
+            if child.type == "link_open" and isinstance(target, str) and "://" not in target:
+                child.attrs["href"] = target.replace(".md", "")
+    return str(markdown.renderer.render(tokens, markdown.options, {}))
+
+
+def _title(path: Path) -> str:
+    with path.open(encoding="utf-8") as lines:
+        first = next((line for line in lines if line.startswith("# ")), f"# {path.stem}")
+    return first[2:].strip()

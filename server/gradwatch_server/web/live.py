@@ -1,0 +1,331 @@
+"""The live socket of a page: snapshots, deltas and events, at the pace of its reader.
+
+One task reads what the page asks; one writes: it wakes when the mailbox has news, waits until the last write is
+:data:`PACE` ago, and sends what has gathered. A slow reader makes that task wait in ``send`` while its mailbox conflates,
+so it never slows anybody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, Final
+
+import numpy as np
+import orjson
+from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from gradwatch.errors import ConnectionRefused, GradwatchError, ProtocolError
+from gradwatch.protocol.codec import to_plain
+
+from ..errors import Forbidden, LinkEnded, NotFound, NotSignedIn, TooMany, fault_of
+from ..hub import Event, Mailbox
+from ..models import Series, SeriesQuery
+from ..services import Services
+from .access import Identity, identify, same_origin, services_of
+from .folding import Fold, Unfoldable
+from .queries import series_query
+from .view_codec import DELTA, SNAPSHOT, encode_view
+
+__all__ = ["router"]
+
+PACE: Final = 0.085
+"""Seconds between two writes to one page."""
+
+HELLO_SECONDS: Final = 10.0
+RECHECK_SECONDS: Final = 15.0
+"""How often a quiet socket is asked whether its viewer may still look."""
+
+MOST_SUBSCRIPTIONS: Final = 64
+MOST_TEXT: Final = 262_144
+"""Longest message of a page: a list of 20,000 rows fits."""
+
+_NOTHING: Final = np.zeros((0, 0), np.float32)
+_NOTHING_YET: Final = Series(
+    width=1, first_bucket=0, low=_NOTHING, high=_NOTHING, last=_NOTHING, flags=_NOTHING.astype(np.uint8)
+)
+"""What a page gets of a statistic that the run doesn't have yet. The first numbers bring a fresh snapshot."""
+
+router = APIRouter()
+
+
+@router.websocket("/ws/live")
+async def live(socket: WebSocket) -> None:
+    """One page's socket."""
+    services = services_of(socket)
+    if not same_origin(socket):
+        await socket.close(1008)
+        return
+    await socket.accept()
+    try:
+        with services.metrics.holding("viewers", services.limits.viewers):
+            await _serve(socket, services)
+    except WebSocketDisconnect:
+        pass
+    except GradwatchError as error:
+        fault = fault_of(error)
+        await _send(socket, {"type": "error", "id": None, "code": fault.code, "message": fault.message})
+        await socket.close(fault.close)
+
+
+async def _serve(socket: WebSocket, services: Services) -> None:
+    try:
+        hello = await asyncio.wait_for(_receive(socket), HELLO_SECONDS)
+    except asyncio.TimeoutError:
+        raise ProtocolError("the first message must be a hello, within 10 seconds") from None
+    identity = await _identity(socket, services, hello)
+    page = _Page(socket, services, identity, hello)
+    try:
+        await page.run(hello)
+    finally:
+        page.mailbox.close()
+
+
+async def _identity(socket: WebSocket, services: Services, hello: dict[str, Any]) -> Identity:
+    """Who the page's hello says it is. A share token wins over the cookie that the browser sends along."""
+    if hello.get("type") != "hello":
+        raise ProtocolError("the first message must be a hello")
+    share = hello.get("share")
+    if isinstance(share, str) and share:
+        return await identify(socket, share=share)
+    identity = await identify(socket)
+    page = hello.get("page")
+    if identity.session and not (
+        isinstance(page, str) and services.sessions.is_page_token(identity.session, page)
+    ):
+        raise Forbidden("This page is out of date. Reload it.")
+    return identity
+
+
+async def _receive(socket: WebSocket) -> dict[str, Any]:
+    """The next message of the page.
+
+    Raises:
+        ProtocolError: it is not one.
+        WebSocketDisconnect: the page is gone.
+    """
+    text = await socket.receive_text() if socket.client_state.value == 1 else ""
+    if len(text) > MOST_TEXT:
+        raise ProtocolError(f"a message of {len(text):,} characters; at most {MOST_TEXT:,} are taken")
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ProtocolError("a message that is not JSON") from None
+    if not isinstance(message, dict):
+        raise ProtocolError("a message must be a JSON object")
+    return message
+
+
+async def _send(socket: WebSocket, message: dict[str, Any]) -> None:
+    await socket.send_text(orjson.dumps(to_plain(message)).decode())
+
+
+class _Subscription:
+    """One view of the page: what was asked, and the open end of what was sent."""
+
+    def __init__(self, number: int, run_id: str, query: SeriesQuery) -> None:
+        self.number = number
+        self.run_id = run_id
+        self.query = query
+        self.segment = -1
+        self.fold: Fold | None = None
+        """None until the first snapshot is sent."""
+
+    def delta(self, mailbox: Mailbox) -> Series | None:
+        """What to send of the news that wait.
+
+        Raises:
+            Unfoldable: a fresh snapshot is needed.
+        """
+        pending = mailbox.pending(self.number)
+        if self.fold is None or pending is None:
+            return None
+        news, overflowed = pending.take()
+        if overflowed:
+            raise Unfoldable
+        blocks = []
+        for segment, block in news:
+            if self.query.segment is None and segment > self.segment:
+                raise Unfoldable
+            if segment == self.segment:
+                blocks.append(block)
+        return self.fold.add(blocks)
+
+
+class _Page:
+    """The state of one socket."""
+
+    def __init__(
+        self, socket: WebSocket, services: Services, identity: Identity, hello: dict[str, Any]
+    ) -> None:
+        self.mailbox = services.hub.mailbox(identity.viewer)
+        self._socket = socket
+        self._services = services
+        self._identity = identity
+        self._share = hello.get("share") if identity.viewer.share_id else None
+        self._subscriptions: dict[int, _Subscription] = {}
+
+    async def run(self, hello: dict[str, Any]) -> None:
+        """Serves the page until it or its right to look ends."""
+        await self._welcome(hello.get("since"))
+        reading = asyncio.ensure_future(self._read())
+        writing = asyncio.ensure_future(self._write())
+        try:
+            done, _ = await asyncio.wait({reading, writing}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (reading, writing):
+                task.cancel()
+            await asyncio.gather(reading, writing, return_exceptions=True)
+
+    async def _welcome(self, since: Any) -> None:
+        hub = self._services.hub
+        await self._tell({"type": "welcome", "revision": hub.revision, "now": self._services.clock()})
+        if not isinstance(since, int) or since == hub.revision:
+            return
+        missed = hub.since(since)
+        if missed is None:
+            await self._tell({"type": "stale", "revision": self._services.hub.revision})
+            return
+        for event in missed:
+            if self.mailbox.accepts(event):
+                await self._tell(event.plain(self._identity.viewer))
+
+    async def _tell(self, message: dict[str, Any]) -> None:
+        await _send(self._socket, message)
+
+    # --- what the page asks -------------------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        while True:
+            message = await _receive(self._socket)
+            number = message.get("id")
+            try:
+                await self._obey(message)
+            except (GradwatchError, TooMany) as error:
+                fault = fault_of(error)
+                await self._tell({"type": "error", "id": number, "code": fault.code, "message": fault.message})
+
+    async def _obey(self, message: dict[str, Any]) -> None:
+        kind = message.get("type")
+        if kind == "subscribe":
+            await self._subscribe(message)
+        elif kind == "unsubscribe":
+            number = message.get("id")
+            if isinstance(number, int):
+                self._subscriptions.pop(number, None)
+                self.mailbox.unwant(number)
+        elif kind == "follow":
+            run = message.get("run")
+            self.mailbox.run = run if isinstance(run, str) else None
+        elif kind == "ping":
+            await self._tell({"type": "pong", "now": self._services.clock()})
+        else:
+            raise ProtocolError("an unknown message; subscribe, unsubscribe, follow and ping are known")
+
+    async def _subscribe(self, message: dict[str, Any]) -> None:
+        number, run_id = message.get("id"), message.get("run")
+        if not isinstance(number, int) or not 0 < number < 2**32 or not isinstance(run_id, str):
+            raise ProtocolError("subscribe needs an id from 1 and a run")
+        if not self._identity.viewer.may_see(run_id):
+            raise NotFound("There is no such run. It may have been deleted.")
+        if len(self._subscriptions) >= MOST_SUBSCRIPTIONS and number not in self._subscriptions:
+            raise TooMany(f"One page may have {MOST_SUBSCRIPTIONS} views.")
+        query = series_query(
+            message.get("statistic"),
+            scope=message.get("scope", "tensor"),
+            rows=message.get("rows"),
+            from_step=message.get("from", 0),
+            to_step=message.get("to"),
+            points=message.get("points", 1000),
+            segment=message.get("segment"),
+        )
+        if await run_in_threadpool(self._services.store.run, run_id) is None:
+            raise NotFound("There is no such run. It may have been deleted.")
+        subscription = self._subscriptions[number] = _Subscription(number, run_id, query)
+        self.mailbox.want(number, run_id, query.scope, query.statistic)
+        await self._snapshot(subscription)
+
+    async def _snapshot(self, subscription: _Subscription) -> None:
+        """Reads the view afresh and sends it. News keep gathering meanwhile; what is in the snapshot is left out of them."""
+        query, store = subscription.query, self._services.store
+
+        def read() -> tuple[int, Series]:
+            segments = store.segments(subscription.run_id) if query.segment is None else []
+            newest = max((segment.index for segment in segments), default=-1)
+            try:
+                return newest, store.series(subscription.run_id, query)
+            except NotFound:
+                return newest, _NOTHING_YET
+
+        newest, series = await run_in_threadpool(read)
+        subscription.segment = newest if query.segment is None else query.segment
+        await self._socket.send_bytes(
+            encode_view(series, kind=SNAPSHOT, subscription=subscription.number, segment=query.segment)
+        )
+        subscription.fold = Fold(series, query.rows, query.to_step)
+
+    # --- what the page gets -------------------------------------------------------------------------------------------
+
+    async def _write(self) -> None:
+        loop = asyncio.get_running_loop()
+        check_at = loop.time() + RECHECK_SECONDS
+        while True:
+            try:
+                await asyncio.wait_for(self.mailbox.wake.wait(), RECHECK_SECONDS)
+            except asyncio.TimeoutError:
+                pass
+            self.mailbox.wake.clear()
+            allowed = not self.mailbox.revoked
+            if allowed and loop.time() >= check_at:
+                allowed = await self._may_still_look()
+                check_at = loop.time() + RECHECK_SECONDS
+            if not allowed:
+                await self._tell({"type": "revoked"})
+                raise LinkEnded
+            await self._flush()
+            await asyncio.sleep(PACE)
+
+    async def _may_still_look(self) -> bool:
+        try:
+            if self._share is not None:
+                await identify(self._socket, share=self._share)
+            elif self._identity.session and not self._services.config.insecure_open:
+                self._socket.state.identity = None
+                await identify(self._socket)
+        except (NotSignedIn, LinkEnded, ConnectionRefused):
+            return False
+        return True
+
+    async def _flush(self) -> None:
+        if self.mailbox.stale:
+            self.mailbox.stale = False
+            await self._tell({"type": "stale", "revision": self._services.hub.revision})
+        for event in self.mailbox.take_events():
+            await self._tell(event.plain(self._identity.viewer))
+            self._forget_deleted(event)
+        for subscription in list(self._subscriptions.values()):
+            try:
+                series = subscription.delta(self.mailbox)
+            except Unfoldable:
+                await self._snapshot(subscription)
+                continue
+            if series is not None:
+                await self._socket.send_bytes(
+                    encode_view(
+                        series,
+                        kind=DELTA,
+                        subscription=subscription.number,
+                        segment=subscription.query.segment,
+                    )
+                )
+
+    def _forget_deleted(self, event: Event) -> None:
+        if event.kind == "run_deleted":
+            for number, subscription in list(self._subscriptions.items()):
+                if subscription.run_id == event.run:
+                    del self._subscriptions[number]
+                    self.mailbox.unwant(number)
