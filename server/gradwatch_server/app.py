@@ -16,7 +16,7 @@ from .assets import Assets, find
 from .config import Config
 from .errors import StoreError
 from .services import open_services
-from .web import bodies, entry, health, ingest, live, pages, runs, static
+from .web import alerts, bodies, entry, health, ingest, live, pages, rules, runs, shares, static
 from .web.access import guard
 from .web.faults import add_handlers
 from .web.render import environment
@@ -68,8 +68,7 @@ def create_app(config: Config, *, clock: Callable[[], float] = time.time) -> Fas
     )
     add_handlers(app)
     app.include_router(_api())
-    for router in (entry.router,):
-        app.include_router(router, prefix="/api/v1", responses=_ERRORS)
+    app.include_router(entry.router, prefix="/api/v1", responses=_ERRORS)
     for module in (health, ingest, live, static, pages):
         app.include_router(module.router)
     app.add_middleware(_Headers)
@@ -79,7 +78,8 @@ def create_app(config: Config, *, clock: Callable[[], float] = time.time) -> Fas
 def _api() -> APIRouter:
     """Everything that :func:`~.web.access.guard` watches over."""
     api = APIRouter(prefix="/api/v1", dependencies=[Depends(guard)], responses=_ERRORS)
-    api.include_router(runs.router)
+    for module in (runs, rules, alerts, shares):
+        api.include_router(module.router)
     return api
 
 

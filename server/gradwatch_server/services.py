@@ -17,8 +17,8 @@ from .assets import Assets
 from .config import Config
 from .hub import Hub
 from .metrics import Metrics
-from .models import Share
 from .pipeline import Announcer, Pipeline
+from .sharing import Sharing
 from .store import Store, StreamHandle
 from .web.keyring import Keyring, local_token, stable_id
 from .web.sessions import Codes, Nonces, Sessions
@@ -89,13 +89,10 @@ class Services:
     hub: Hub
     announce: Announcer
     alerting: Alerting
+    sharing: Sharing
     pipeline: Pipeline
     assets: Assets
     templates: Environment
-    share_of: Callable[[str], Share | None]
-    """Finds a valid share by its token: not expired, not revoked. May block."""
-    on_share_opened: Callable[[Share], None] = lambda share: None
-    """Counts a view of a share link."""
     port: int = 0
     """The port it listens on, known once it does."""
     limits: Limits = field(default_factory=Limits)
@@ -129,6 +126,7 @@ async def open_services(
         hub = Hub(await asyncio.to_thread(store.revision))
         announce = Announcer(store, hub)
         alerting = Alerting(store, announce, clock)
+        sharing = Sharing(store.database, clock)
         await asyncio.to_thread(alerting.load)
         pipeline = Pipeline(store, hub, announce, alerting, clock)
         services = Services(
@@ -142,10 +140,10 @@ async def open_services(
             hub=hub,
             announce=announce,
             alerting=alerting,
+            sharing=sharing,
             pipeline=pipeline,
             assets=assets,
             templates=templates,
-            share_of=lambda _: None,
         )
         ticking = [asyncio.ensure_future(pipeline.tick()), asyncio.ensure_future(alerting.run())]
         try:

@@ -68,7 +68,12 @@ class Running:
     def on_loop(self, fn: Callable[[], Any]) -> None:
         """Runs ``fn`` on the server's loop, and waits for it."""
         done = threading.Event()
-        self.services.pipeline.loop.call_soon_threadsafe(lambda: (fn(), done.set()))
+
+        def work() -> None:
+            fn()
+            done.set()
+
+        self.services.pipeline.loop.call_soon_threadsafe(work)
         assert done.wait(PATIENCE)
 
 
@@ -83,12 +88,12 @@ def serving(directory: Path, **given: Any) -> Iterator[Running]:
     port = int(listener.getsockname()[1])
     ready = threading.Event()
     server = _Server(app, port, lambda services: ready.set())
-    failed: list[BaseException] = []
+    failed: list[SystemExit] = []
 
     def run() -> None:
         try:
             server.run(sockets=[listener])
-        except BaseException as error:
+        except SystemExit as error:
             failed.append(error)
         finally:
             ready.set()
@@ -242,9 +247,10 @@ class Page:
         """The next message of that type (with these fields); others are dropped."""
         while True:
             message = self.next()
-            if isinstance(message, dict) and message["type"] == kind:
-                if all(message.get(name) == value for name, value in fields.items()):
-                    return message
+            if isinstance(message, View) or message["type"] != kind:
+                continue
+            if all(message.get(name) == value for name, value in fields.items()):
+                return message
 
     def view(self, subscription: int) -> View:
         """The next snapshot or delta of a subscription; others are dropped."""

@@ -9,7 +9,6 @@ A share link sees only what :data:`SHARED` lists, and only with its own run: a n
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import urlsplit
@@ -123,7 +122,7 @@ async def share_viewer(services: Services, token: str) -> Viewer:
     Raises:
         LinkEnded: no such link (any more).
     """
-    share: Share | None = await run_in_threadpool(services.share_of, token)
+    share: Share | None = await run_in_threadpool(services.sharing.share_of, token)
     if share is None:
         raise LinkEnded
     return Viewer(role="viewer", runs=frozenset({share.run_id}), share_id=share.id)
@@ -209,6 +208,3 @@ def same_origin(connection: HTTPConnection) -> bool:
     ours = (connection.headers.get("host"), connection.headers.get("x-forwarded-host"))
     return bool(host) and host in ours
 
-
-ShareLookup = Callable[[str], Share | None]
-"""Finds a valid share by its token: not expired, not revoked. May block."""

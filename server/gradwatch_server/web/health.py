@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
-from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
 from gradwatch import __version__
@@ -40,7 +39,7 @@ async def readyz(request: Request) -> Response:
     services = services_of(request)
     if services.closing:
         raise StoreError("The server is shutting down.")
-    written = asyncio.wrap_future(services.store.database.write(lambda conn: conn.scalar(select(1))))
+    written = asyncio.wrap_future(services.store.database.write(lambda conn: None))
     try:
         await asyncio.wait_for(written, READY_SECONDS)
     except asyncio.TimeoutError:

@@ -46,7 +46,7 @@ async def run(request: Request, run_id: str, identity: Owner) -> Response:
 async def shared(request: Request, token: str) -> Response:
     """One run, as the holder of a link sees it, in an owner's browser too."""
     services = services_of(request)
-    share = await run_in_threadpool(services.share_of, token)
+    share = await run_in_threadpool(services.sharing.share_of, token)
     if share is None:
         raise LinkEnded
     identity = await identify(request, share=token)
@@ -54,7 +54,7 @@ async def shared(request: Request, token: str) -> Response:
         request, identity, await _find(request, share.run_id), {"share": token, "view": share.view}
     )
     response.headers["Referrer-Policy"] = "no-referrer"
-    services.on_share_opened(share)
+    services.sharing.opened(share)
     return response
 
 
