@@ -67,7 +67,8 @@ def read_rows(
     end: int,
     columns: Sequence[int] | None = None,
 ) -> StoredBlock:
-    """Exact values of steps ``start <= step < end`` as a block; ``columns`` None for all series. Blocks.
+    """Exact values of steps ``start <= step < end`` as a block whose rows are 0, 1, 2, ... of ``columns`` (None: all series
+    of the run). Blocks.
 
     Raises:
         NotFound: the run has no such statistic.
@@ -75,14 +76,12 @@ def read_rows(
     values = store.values(
         run_id, statistic, scope, columns, from_step=start, to_step=end, limit=MOST_REPLAYED
     )
-    width = values.values.shape[1]
-    rows = np.arange(width) if columns is None else np.asarray(columns)
     return StoredBlock(
         statistic=statistic,
         scope=scope,
         steps=values.steps,
         times=values.times,
         values=values.values,
-        rows=rows.astype(np.int32),
+        rows=np.arange(values.values.shape[1], dtype=np.int32),
         present=values.present,
     )

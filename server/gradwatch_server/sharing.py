@@ -1,0 +1,180 @@
+"""Share links: read-only, to one run, for a time. The token is shown once; what is stored is its SHA-256."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from gradwatch.protocol.codec import to_plain
+
+from .config import Config, is_loopback
+from .errors import NotFound, TooMany
+from .models import Share
+from .store import Database
+from .store import share_queries as sql
+
+__all__ = ["MONTH", "Reach", "Sharing", "reach_of", "share_plain"]
+
+MONTH: Final = 30 * 86_400.0
+MOST_LINKS: Final = 1_000
+"""Working links to one run."""
+
+SEEN_SECONDS: Final = 60.0
+"""How often "last seen" of a link is written, at most."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reach:
+    """Who can open a link, in a sentence, and what to do about it. ``address``: what the link begins with."""
+
+    who: str
+    public: bool
+    advice: str
+    address: str
+
+
+class Sharing:
+    """The links of this server. Methods block, but for the async ones; any thread may call them."""
+
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._seen: dict[str, float] = {}
+
+    def share_of(self, token: str) -> Share | None:
+        """The link that a token opens; None if it never did, has expired or was revoked."""
+        if not 16 <= len(token) <= 128:
+            return None
+        digest = _digest(token)
+        share = self._database.read(lambda conn: sql.find_share_by_hash(conn, digest))
+        if share is None or not hmac.compare_digest(share.token_hash, digest):
+            return None
+        if not works(share, self._clock()):
+            return None
+        self._saw(share.id)
+        return share
+
+    def opened(self, share: Share) -> None:
+        """Counts a view: its page was opened. Doesn't wait."""
+        now = self._clock()
+        self._database.write(lambda conn: sql.count_views(conn, share.id, views=1, last_seen=now))
+
+    def _saw(self, share_id: str) -> None:
+        now = self._clock()
+        with self._lock:
+            if now - self._seen.get(share_id, 0.0) < SEEN_SECONDS:
+                return
+            self._seen[share_id] = now
+        self._database.write(lambda conn: sql.count_views(conn, share_id, views=0, last_seen=now))
+
+    def links(self, run_id: str | None = None) -> list[Share]:
+        """Links to a run, or all, newest first; those that don't work any more too."""
+        return self._database.read(lambda conn: sql.list_shares(conn, run_id))
+
+    async def create(
+        self, run_id: str, *, expires_in: float | None = MONTH, label: str = "", view: str = ""
+    ) -> tuple[Share, str]:
+        """A new link to a run, and its token, which nobody can read again.
+
+        Raises:
+            TooMany, StoreError: it can't be made.
+        """
+        now = self._clock()
+        links = await asyncio.to_thread(self.links, run_id)
+        if sum(works(link, now) for link in links) >= MOST_LINKS:
+            raise TooMany(
+                f"There are {MOST_LINKS} links to this run already. Withdraw some that are no longer needed."
+            )
+        token = secrets.token_urlsafe(24)
+        share = Share(
+            id=secrets.token_hex(8),
+            run_id=run_id,
+            token_hash=_digest(token),
+            created_at=now,
+            expires_at=None if expires_in is None else now + expires_in,
+            label=label,
+            view=view.lstrip("?"),
+        )
+        await asyncio.wrap_future(self._database.write(lambda conn: sql.save_share(conn, share)))
+        return share, token
+
+    async def revoke(self, share_id: str) -> Share:
+        """Ends a link.
+
+        Raises:
+            NotFound, StoreError: it can't be.
+        """
+        now = self._clock()
+        write = self._database.write(lambda conn: sql.revoke_share(conn, share_id, now=now))
+        share = await asyncio.wrap_future(write)
+        if share is None:
+            raise NotFound("There is no such link. Its run may have been deleted.")
+        return share
+
+
+def works(share: Share, now: float) -> bool:
+    """Whether the link still opens anything."""
+    return share.revoked_at is None and (share.expires_at is None or now < share.expires_at)
+
+
+def share_plain(share: Share) -> dict[str, Any]:
+    """The link for JSON, without anything that would open it."""
+    plain: dict[str, Any] = to_plain(share)
+    hidden = plain.pop("token_hash"), plain.pop("password_hash")
+    return {**plain, "password": bool(hidden[1])}
+
+
+def reach_of(config: Config, port: int, asked: str) -> Reach:
+    """Who can open a link of this server. ``asked`` is the host (and port) that the owner's browser used."""
+    public = urlsplit(config.public_url)
+    if public.hostname and not is_loopback(public.hostname):
+        who = f"Whoever has the link and can reach {public.hostname} can open it."
+        return Reach(who=who, public=True, advice="", address=config.public_url)
+    if is_loopback(config.host) or public.hostname:
+        return Reach(
+            who="Only this computer can open this link.",
+            public=False,
+            advice=(
+                f"For others: start the server with --host 0.0.0.0 --token YOUR_TOKEN, or give --public-url if it is "
+                f"behind a proxy; or let them run: ssh -N -L {port}:127.0.0.1:{port} {socket.gethostname()}, and open "
+                "the link there."
+            ),
+            address=config.link(port),
+        )
+    host = _reachable_host(config.host, asked)
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}{config.root_path}"
+    return Reach(
+        who=f"Whoever has the link and can reach {host} (port {port}) can open it.",
+        public=True,
+        advice="If it doesn't open elsewhere, a firewall is in between, or the address is another from there: give "
+        "--public-url.",
+        address=address,
+    )
+
+
+def _reachable_host(bound: str, asked: str) -> str:
+    """A host name for a server that listens on a network: as bound, as the owner reached it, or this machine's address."""
+    if bound not in ("", "0.0.0.0", "::"):
+        return bound
+    seen = urlsplit(f"//{asked}").hostname or ""
+    if seen and not is_loopback(seen) and seen != "0.0.0.0":
+        return seen
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # a documentation address: chooses the interface, sends nothing
+            return str(probe.getsockname()[0])
+        except OSError:
+            return socket.gethostname()
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
