@@ -92,7 +92,7 @@ def server(directory: Path) -> Iterator[local.LocalServer]:
 def measure(page: Page, base: str, code: str, run: str, trainer: subprocess.Popen[str]) -> dict[int, float]:
     """Seconds from step to paint, by step, over the whole life of the trainer."""
     page.goto(f"{base}/runs/{run}#code={code}")
-    page.wait_for_function("document.body.dataset.ready === '1'", timeout=60_000)
+    page.wait_for_selector("body[data-ready='1']", timeout=60_000)
     opened = time.time()
     taken: dict[int, float] = {}
     assert trainer.stdout is not None
@@ -100,7 +100,7 @@ def measure(page: Page, base: str, code: str, run: str, trainer: subprocess.Pope
         point = json.loads(line)
         if point["time"] > opened + 2:
             taken[point["step"]] = point["time"]
-    page.wait_for_function(f"Number(document.body.dataset.lastStep) >= {max(taken)}", timeout=20_000)
+    page.wait_for_selector(f"body[data-last-step='{max(taken)}']", timeout=20_000)
     painted = sorted((int(step), at / 1e3) for step, at in page.evaluate(PAINTED))
     return {step: min(at for s, at in painted if s >= step) - then for step, then in taken.items()}
 
