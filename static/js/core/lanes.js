@@ -11,7 +11,7 @@ export const LANES = [
 ];
 
 /** Height of a lane in CSS pixels, and the least width of a tick in it. */
-export const LANE = 7;
+export const LANE = 8;
 export const LEAST_TICK = 2;
 
 /**

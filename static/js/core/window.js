@@ -17,6 +17,8 @@ export class SeriesWindow {
     this.head = 0;
     /** Rises with each change of values; `dirtyFrom` is the first bucket changed since {@link takeDirty}. */
     this.version = 0;
+    /** Rises when cells move to new planes. */
+    this.layout = 0;
     this.dirtyFrom = view.firstBucket;
     this.#allocate(view.n + SPARE);
     for (let row = 0; row < view.rows; row += 1) this.#copyRow(row, view, 0);
@@ -79,6 +81,7 @@ export class SeriesWindow {
   /** Moves the cells to the front of planes with room for `n` buckets and more. */
   #makeRoom(n) {
     const { low, high, last, flags, capacity, head } = this;
+    this.layout += 1;
     this.#allocate(Math.ceil(n * 1.5) + SPARE);
     this.head = 0;
     for (let row = 0; row < this.rows; row += 1) {

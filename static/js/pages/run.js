@@ -1,0 +1,232 @@
+// The run page: wires store, numbers and panels together.
+
+import { readBoot } from "../io/api.js";
+import { isLive, standing, WHOLE } from "../core/view.js";
+import { revealed } from "../core/tree.js";
+import { mount as mountAlerts } from "../ui/alerts.js";
+import { mountHandles } from "../ui/chart_handle.js";
+import { mount as mountKey } from "../ui/heat_key.js";
+import { mount as mountHeat } from "../ui/heatmap.js";
+import { mount as mountInspector } from "../ui/inspector.js";
+import { loadPlotly } from "../ui/plotly.js";
+import { follow as followAddress, stateOf } from "../ui/run_address.js";
+import { mountLayers, mountLoss, mountNorm, MOST_PINS } from "../ui/run_charts.js";
+import { followRun } from "../ui/run_data.js";
+import { mount as mountDetails } from "../ui/run_details.js";
+import { mount as mountFind } from "../ui/run_find.js";
+import { mount as mountKeys } from "../ui/run_keys.js";
+import { createModel, newestValue, valueAtStep } from "../ui/run_model.js";
+import { createPainter } from "../ui/run_painter.js";
+import { mount as mountReadout } from "../ui/run_readout.js";
+import { mount as mountStrip } from "../ui/run_strip.js";
+import { openShare } from "../ui/share.js";
+import { onThemeChange } from "../ui/theme.js";
+import { mount as mountTimeline } from "../ui/timeline.js";
+import { toast, toastError } from "../ui/toast.js";
+import { startPage } from "./page.js";
+
+/** What an alert or a mark is shown with: so many steps before and after it. */
+const BEFORE = 200;
+const AFTER = 50;
+/** A page hidden for this long stops the flow of numbers; it asks for fresh ones when it is seen again. */
+const PAUSE_MS = 5000;
+
+const $ = (selector) => document.querySelector(selector);
+const first = readBoot();
+const { opened, ...asked } = stateOf(location.search || first.view || "");
+let page = null;
+page = startPage({
+  name: () => (page?.store.get() ?? first).run.name,
+  run: first.run.id,
+  initial: { ...asked, open: new Set(), frozen: null, cursor: null, hover: null, zoomedFrom: null, statistics: [], tensors: [], tree: null, marks: [], segments: [], rules: [] },
+});
+const { boot, live, store } = page;
+const owner = boot.role === "owner";
+
+let painter = null;
+const model = createModel(store, () => painter?.numbers());
+const data = followRun(store, opened, () => model.refresh());
+const address = followAddress(store, data.usualOpen);
+
+function showStep(step, node = null) {
+  const state = store.get();
+  const view = standing(step - BEFORE, step + AFTER, model.first(), model.newest());
+  const patch = { frozen: null, cursor: null, at: step, view, zoomedFrom: state.view };
+  if (node) Object.assign(patch, { picked: node.key, open: revealed(node, state.open) });
+  store.set(patch);
+}
+
+function showAlert(alert) {
+  const { tree } = store.get();
+  store.set({ selected: alert.id });
+  showStep(alert.opened_step, tree?.nodes.get(`t:${alert.worst?.[0] ?? ""}`) ?? null);
+}
+
+function pick(node, step = null) {
+  const { open } = store.get();
+  store.set({ picked: node.key, open: revealed(node, open), ...(step === null ? {} : { at: step }) });
+}
+
+function toggle(node) {
+  const { open, pins } = store.get();
+  if (node.kind === "group") {
+    const wider = new Set(open);
+    if (!wider.delete(node.name)) wider.add(node.name);
+    store.set({ open: wider });
+  } else if (pins.includes(node.key)) {
+    store.set({ pins: pins.filter((key) => key !== node.key) });
+  } else if (pins.length < MOST_PINS) {
+    store.set({ pins: [...pins, node.key] });
+  } else {
+    toast(`${MOST_PINS} layers are pinned already. Click one in the list of pinned layers to let it go.`);
+  }
+}
+
+const heat = mountHeat($("#heat"), store, model, { onPick: pick, onOpen: toggle });
+const handles = {};
+const overlayOf = (name) => (context, box) => {
+  handles[name]?.place();
+  handles[name]?.paint(context, box);
+};
+const keepOf = (name) => () => handles[name]?.values() ?? [];
+const norm = mountNorm($("#norm"), store, model, { keep: keepOf("norm"), overlay: overlayOf("norm"), onResize: (width) => model.setPoints(width / 1.4) });
+const loss = mountLoss($("#loss"), store, model, { keep: keepOf("loss"), overlay: overlayOf("loss") });
+const layers = mountLayers($("#layers"), store, model, {});
+const timeline = mountTimeline($("#timeline"), store, model, { onGlyph: ({ step, alert }) => (alert ? showAlert(alert) : showStep(step)) });
+const inspector = mountInspector($("#inspector"), store, model, { onPick: (node) => pick(node) });
+const readout = mountReadout($("#readout"), store, model, { valueOf });
+const charts = [norm, loss, layers];
+
+function highestNow(name) {
+  const value = newestValue(model.feed(name, "run"), 0);
+  return Number.isFinite(value) && value > 0 ? value * 2 : 1;
+}
+for (const [name, chart, statistic] of [["norm", norm, "global_grad_norm"], ["loss", loss, "loss"]]) {
+  handles[name] = mountHandles(chart, store, { statistic, suggest: () => highestNow(statistic) });
+  chart.redraw = () => painter?.overlay();
+}
+
+/** What the heat map knows of a node at a step, with its distance from the node's own normal. */
+function valueOf(node, step) {
+  const feed = heat.feedOf(node);
+  const value = valueAtStep(feed, node.index, step);
+  if (value === null) return null;
+  const baseline = heat.baselineOf(node);
+  const at = baseline.at(feed.rowOf(node.index), step);
+  const z = at < 0 ? NaN : (Math.log2(value.high) - baseline.centre[at]) / baseline.scale[at];
+  return { ...value, z };
+}
+
+function sceneOf() {
+  const { cursor, at } = store.get();
+  return { range: model.range(), cursor: cursor ?? at, newest: model.newest() };
+}
+
+let markedStep = -1;
+/** Tells tests and benchmarks up to which step the page has been painted. */
+function afterPaint({ newest }) {
+  $("#heat-note").hidden = heat.ready();
+  if (!heat.ready() && newest < 0) document.body.dataset.ready = "1";
+  if (!heat.ready() || norm.painted?.() === -1) return;
+  const step = Math.min(heat.lastStep(), norm.painted());
+  document.body.dataset.ready = "1";
+  if (step === markedStep) return;
+  markedStep = step;
+  document.body.dataset.lastStep = String(step);
+  performance.mark("painted", { detail: { step, time: Date.now() } });
+}
+
+painter = createPainter(sceneOf, { quick: [heat, timeline, readout, inspector], charts, after: afterPaint });
+
+mountStrip($("#strip"), store, { onAlert: showAlert });
+mountAlerts($("#alerts"), store, { onSelect: showAlert, limit: 12, empty: "No alert has fired in this run." });
+mountDetails($("#details"), store);
+mountKey($("#heat-key"), store);
+mountFind($("#find"), $("#find-list"), store, { onChoose: (node) => pick(node) });
+
+for (const button of document.querySelectorAll("[data-colouring]")) {
+  button.addEventListener("click", () => store.set({ colouring: button.dataset.colouring }));
+}
+
+function paintControls(state) {
+  for (const button of document.querySelectorAll("[data-colouring]")) button.setAttribute("aria-pressed", String(button.dataset.colouring === state.colouring));
+  $("#layers").hidden = state.pins.length === 0 && state.picked === null;
+}
+
+function share() {
+  if (owner) openShare(store, { run: store.get().run, view: () => address.query() });
+}
+
+function goLive() {
+  const { view } = store.get();
+  store.set({ frozen: null, at: null, cursor: null, view: WHOLE, ...(isLive(view) ? {} : { zoomedFrom: view }) });
+}
+
+function nextAlert(by) {
+  const alerts = [...(store.get().alerts ?? [])].sort((a, b) => a.opened_step - b.opened_step);
+  if (alerts.length === 0) return toast("No alert has fired in this run.");
+  const now = alerts.findIndex((alert) => alert.id === store.get().selected);
+  const next = now < 0 ? (by > 0 ? alerts.length - 1 : 0) : (now + by + alerts.length) % alerts.length;
+  showAlert(alerts[next]);
+}
+
+function alertHere() {
+  const { cursor, at } = store.get();
+  const step = cursor ?? at;
+  const value = step === null ? null : valueAtStep(model.feed("global_grad_norm", "run"), 0, step)?.high;
+  handles.norm.draft(Number.isFinite(value) && value > 0 ? value : highestNow("global_grad_norm"));
+}
+
+function back() {
+  const { at, picked } = store.get();
+  if (address.back()) return;
+  if (at !== null || picked !== null) store.set({ at: null, picked: null, cursor: null });
+  else if (!isLive(store.get().view)) store.set({ view: WHOLE });
+}
+
+mountKeys({ live: goLive, next: () => nextAlert(1), previous: () => nextAlert(-1), find: () => $("#find").focus(), share, alert: alertHere, back }, owner);
+$("#share")?.addEventListener("click", share);
+
+const OVERLAY_ONLY = ["cursor", "hover", "dragging"];
+const PANEL_KEYS = ["view", "frozen", "at", "open", "tree", "colouring", "lossLog", "pins", "picked", "scalars", "statistics", "marks", "segments", "rules", "alerts", "selected"];
+let awaited = store.get().selected;
+store.subscribe((state, changed) => {
+  if (changed.has("view")) model.showView();
+  if (["pins", "picked", "colouring"].some((key) => changed.has(key))) paintControls(state);
+  if (PANEL_KEYS.some((key) => changed.has(key))) painter.now();
+  if (OVERLAY_ONLY.some((key) => changed.has(key))) painter.overlay();
+  // An address may name an alert: it is shown as soon as it is known, unless the address also says which steps.
+  if (awaited && changed.has("alerts")) {
+    const alert = state.alerts.find(({ id }) => id === awaited);
+    awaited = null;
+    if (alert && isLive(state.view)) showAlert(alert);
+  }
+});
+paintControls(store.get());
+
+addEventListener("resize", () => painter.now());
+onThemeChange(() => painter.now());
+
+let hiddenTimer = null;
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(hiddenTimer);
+  if (document.visibilityState === "hidden") hiddenTimer = setTimeout(() => live.pause(), PAUSE_MS);
+  else {
+    live.resume();
+    painter.now();
+  }
+});
+
+painter.now();
+// The sentence, the numbers and the heat map come first; Plotly is large.
+requestAnimationFrame(() =>
+  setTimeout(async () => {
+    try {
+      const loaded = await loadPlotly();
+      for (const chart of charts) chart.usePlotly(loaded);
+      painter.now();
+    } catch (error) {
+      toastError(error);
+    }
+  }, 0),
+);

@@ -1,0 +1,240 @@
+// The layer x step heat map: the module tree at the left, one row each, cells on our own canvas pooled to device pixels, the
+// newest norm of each row at the right.
+//
+//   mount(element, store, model, { onPick, onOpen }) -> {draw(scene), drawOverlay(scene), destroy}
+//     onPick(node, step)   a cell was chosen      onOpen(node)   a label was chosen
+//   reads `tree`, `open` (Set of module paths), `colouring` ("deviation"|"norm"), `hover` ({key}), `at`
+
+import { formatNumber } from "../core/format.js";
+import { poolRow, poolRows, rowSpan } from "../core/heat.js";
+import { visibleRows } from "../core/tree.js";
+import { attachPointer } from "./cursor.js";
+import { HeatCodes, PRIORITIES } from "./heat_data.js";
+import { imageOf, paletteOf } from "./heat_paint.js";
+import { mountTree } from "./heat_tree.js";
+import { newestValue } from "./run_model.js";
+import { onThemeChange, token } from "./theme.js";
+
+const ROW = 18;
+const LEAST_HEIGHT = 72;
+const MOST_HEIGHT = 300;
+/** Rows at least this tall are told apart by a line. */
+const RULED = 7;
+
+export function mount(element, store, model, { onPick, onOpen }) {
+  const body = element.querySelector(".heat-body");
+  const cells = body.querySelector(".heat-cells");
+  const overlay = body.querySelector(".heat-overlay");
+  const context = overlay.getContext("2d");
+  const groups = source(model, "group");
+  const tensors = source(model, "tensor", []);
+  const tree = mountTree(body.querySelector(".heat-tree"), store, { onOpen });
+  let rows = [];
+  let rowsKey = null;
+  let size = { width: 0, height: 0, left: 0, right: 0, ratio: 1 };
+  let palette = null;
+  let paletteKey = "";
+
+  function measure() {
+    const style = getComputedStyle(body);
+    const ratio = window.devicePixelRatio || 1;
+    size = {
+      width: body.clientWidth,
+      height: body.clientHeight,
+      left: parseFloat(style.getPropertyValue("--plot-left")),
+      right: parseFloat(style.getPropertyValue("--plot-right")),
+      ratio,
+    };
+    const plot = Math.max(1, size.width - size.left - size.right);
+    cells.width = Math.max(1, Math.round(plot * ratio));
+    cells.height = Math.max(1, Math.round(size.height * ratio));
+    overlay.width = Math.round(size.width * ratio);
+    overlay.height = Math.round(size.height * ratio);
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  }
+
+  /** The rows that stand in the tree, and with them which tensors' numbers are needed. */
+  function arrange() {
+    const { tree: nodes, open } = store.get();
+    if (!nodes) return;
+    if (rowsKey?.nodes === nodes && rowsKey.open === open) return;
+    rowsKey = { nodes, open };
+    rows = visibleRows(nodes, open);
+    const wanted = rows.filter((row) => row.kind === "tensor").map((row) => row.index);
+    tensors.feed.select(wanted);
+    tensors.overview.select(wanted);
+    const height = Math.min(MOST_HEIGHT, Math.max(LEAST_HEIGHT, rows.length * ROW));
+    body.style.height = `${height}px`;
+    measure();
+    tree.arrange(rows, height);
+  }
+
+  function sourceOf(row) {
+    return row.kind === "group" ? groups : tensors;
+  }
+
+  function currentPalette(colouring) {
+    const key = `${colouring} ${document.documentElement.dataset.theme}`;
+    if (key !== paletteKey) {
+      palette = paletteOf(colouring);
+      paletteKey = key;
+    }
+    return palette;
+  }
+
+  function paintCells({ range }) {
+    const { colouring } = store.get();
+    const axis = colouring === "norm" ? sizeAxis([groups, tensors]) : null;
+    for (const part of [groups, tensors]) part.ready = part.codes.update(part.feed, part.overview, colouring, axis);
+    const canvas = cells.getContext("2d");
+    const { width, height } = cells;
+    canvas.clearRect(0, 0, width, height);
+    if (rows.length === 0) return;
+    const priority = PRIORITIES[colouring];
+    const lines = new Uint8Array(rows.length * width);
+    rows.forEach((row, line) => {
+      const part = sourceOf(row);
+      const place = part.ready ? part.feed.rowOf(row.index) : -1;
+      if (place < 0) return;
+      const { window } = part.feed;
+      const at = window.index(place, window.firstBucket);
+      poolRow(part.codes.codes, at, window.n, window.firstBucket, window.width, range, lines, line * width, width, priority);
+    });
+    const pooled = poolRows(lines, rows.length, width, height, priority);
+    canvas.putImageData(imageOf(pooled, width, height, currentPalette(colouring)), 0, 0);
+    rule(canvas, width, height);
+  }
+
+  /** A line between rows where they are tall enough to be read one by one. */
+  function rule(canvas, width, height) {
+    if (height / rows.length < RULED * size.ratio) return;
+    canvas.fillStyle = token("--surface");
+    for (let row = 1; row < rows.length; row += 1) {
+      canvas.fillRect(0, rowSpan(row, rows.length, height).top, width, Math.max(1, Math.round(size.ratio)));
+    }
+  }
+
+  function paintOverlay(scene) {
+    const { hover } = store.get();
+    context.clearRect(0, 0, size.width, size.height);
+    const left = size.left;
+    const right = size.width - size.right;
+    if (hover?.key) {
+      const line = rows.findIndex((row) => row.key === hover.key);
+      if (line >= 0) {
+        const { top, bottom } = rowSpan(line, rows.length, size.height);
+        context.strokeStyle = token("--text-3");
+        context.strokeRect(left + 0.5, top - 0.5, right - left - 1, bottom - top);
+      }
+    }
+    paintStrip(right);
+    if (pointer.state.selection) {
+      const { from, to } = pointer.state.selection;
+      context.fillStyle = token("--chart-band");
+      context.fillRect(Math.max(left, from), 0, Math.min(right, to) - Math.max(left, from), size.height);
+    }
+    const { cursor, range } = scene;
+    if (cursor !== null && cursor >= range.from && cursor < range.to) {
+      context.fillStyle = token("--text-3");
+      context.fillRect(Math.round(left + ((cursor + 0.5 - range.from) / (range.to - range.from)) * (right - left)), 0, 1, size.height);
+    }
+    tree.paint(hover?.key ?? null);
+  }
+
+  /** The newest norm of each row, on a log scale over the rows: the profile over depth. */
+  function paintStrip(from) {
+    const values = rows.map((row) => newestValue(sourceOf(row).feed, row.index));
+    const logs = values.filter((value) => Number.isFinite(value) && value > 0).map(Math.log2);
+    const low = Math.min(...logs) - 1;
+    const high = Math.max(...logs, low + 2);
+    const room = size.right - 8;
+    const legible = size.height / rows.length >= 12;
+    context.font = `10px ${token("--font")}`;
+    context.textBaseline = "middle";
+    context.textAlign = "left";
+    values.forEach((value, line) => {
+      const { top, bottom } = rowSpan(line, rows.length, size.height);
+      if (value === null) return;
+      const special = Number.isNaN(value) ? "--nan" : value === 0 ? "--zero" : Number.isFinite(value) ? null : "--inf";
+      context.fillStyle = token(special ?? "--surface-3");
+      const length = special ? room : Math.max(2, ((Math.log2(value) - low) / (high - low)) * room);
+      if (!special || !legible) context.fillRect(from + 6, top + (bottom - top > 3 ? 1 : 0), length, Math.max(1, bottom - top - 2));
+      if (!legible) return;
+      context.fillStyle = token(special ?? "--text-2");
+      context.fillText(formatNumber(value), from + 9, (top + bottom) / 2 + 0.5);
+    });
+  }
+
+  function rowAt(y) {
+    if (rows.length === 0 || y < 0 || y >= size.height) return null;
+    return rows.find((_, line) => y < rowSpan(line, rows.length, size.height).bottom) ?? null;
+  }
+
+  const pointer = attachPointer(overlay, store, model, {
+    box: () => ({ left: size.left, right: size.width - size.right }),
+    onHover: (y) => ({ hover: { key: rowAt(y)?.key ?? null } }),
+    onClick: (step, y) => {
+      const row = rowAt(y);
+      if (row) onPick(row, step);
+    },
+  });
+  const observer = new ResizeObserver(measure);
+  observer.observe(body);
+  const stopTheme = onThemeChange(() => (paletteKey = ""));
+  measure();
+
+  return {
+    arrange,
+    draw(scene) {
+      arrange();
+      paintCells(scene);
+      paintOverlay(scene);
+    },
+    drawOverlay: paintOverlay,
+    /** Whether cells can be shown: names, numbers and what is normal are there. */
+    ready: () => rows.length > 0 && (groups.ready || tensors.ready),
+    /** The step up to which the drawn cells go. */
+    lastStep: () => Math.max(groups.feed.window?.lastStep ?? -1, tensors.feed.window?.lastStep ?? -1),
+    feedOf: (node) => sourceOf(node).feed,
+    baselineOf: (node) => sourceOf(node).codes.baseline,
+    rows: () => rows,
+    destroy() {
+      observer.disconnect();
+      stopTheme();
+      pointer.destroy();
+      tree.destroy();
+    },
+  };
+}
+
+function source(model, scope, rows = null) {
+  return {
+    feed: model.feed("grad_norm", scope, { rows, name: "heat" }),
+    overview: model.feed("grad_norm", scope, { rows, name: "heat", overview: true }),
+    codes: new HeatCodes(),
+    ready: false,
+  };
+}
+
+/** The colour axis of sizes in octaves: whole powers around what the overviews hold, so that it seldom moves. */
+function sizeAxis(parts) {
+  let low = Infinity;
+  let high = -Infinity;
+  for (const { overview } of parts) {
+    const { window } = overview;
+    if (window === null) continue;
+    for (let row = 0; row < window.rows; row += 1) {
+      const from = window.index(row, window.firstBucket);
+      for (let cell = from; cell < from + window.n; cell += 1) {
+        const value = window.high[cell];
+        if (!(value > 0) || value === Infinity) continue;
+        if (value < low) low = value;
+        if (value > high) high = value;
+      }
+    }
+  }
+  if (low === Infinity) return { low: -10, high: 10 };
+  // Beyond 2^40 the quiet layers would all look alike: the top is held within reach of the bottom.
+  const bottom = Math.floor(Math.log2(low) / 2) * 2;
+  return { low: bottom, high: Math.min(bottom + 40, Math.max(bottom + 4, Math.ceil(Math.log2(high) / 2) * 2)) };
+}

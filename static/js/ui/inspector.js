@@ -1,0 +1,144 @@
+// The step inspector: at the cursor (or the newest step) the layers that make up the norm, and the norm over depth.
+//
+//   mount(element, store, model, { onPick }) -> {draw(scene), destroy}     onPick(node) when a layer is chosen
+//   Exact values of one step come from GET .../values; while the cursor moves they are asked for when it rests.
+
+import { formatCount, formatNumber, numberOf } from "../core/format.js";
+import { el, setText } from "./element.js";
+import { token } from "./theme.js";
+
+const TOP = 5;
+const REST_MS = 90;
+const LIVE_MS = 1500;
+/** Room for the ends of the depth profile's axis, in CSS pixels. */
+const AXIS = 30;
+
+/**
+ * The share of each value's square in the sum, largest first: `[{index, value, share}]`, at most `count`. Values that are not
+ * finite come first, with a share of NaN: beside them no finite share means anything.
+ */
+export function topShares(values, count) {
+  const items = values.map((value, index) => ({ index, value })).filter(({ value }) => value !== null);
+  const bad = items.filter(({ value }) => !Number.isFinite(value));
+  const largest = items.reduce((top, { value }) => (Number.isFinite(value) ? Math.max(top, Math.abs(value)) : top), 0);
+  // Dividing by the largest keeps squares inside the range of numbers.
+  const square = (value) => (largest > 0 ? (value / largest) ** 2 : 0);
+  const finite = items.filter(({ value }) => Number.isFinite(value));
+  const sum = finite.reduce((total, { value }) => total + square(value), 0);
+  finite.sort((a, b) => b.value - a.value);
+  const rows = [
+    ...bad.map((item) => ({ ...item, share: NaN })),
+    ...finite.map((item) => ({ ...item, share: bad.length > 0 ? NaN : sum > 0 ? square(item.value) / sum : 0 })),
+  ];
+  return rows.slice(0, count);
+}
+
+export function mount(element, store, model, { onPick }) {
+  const title = el("h2", {}, "At step");
+  const where = el("span", { class: "muted push" });
+  const list = el("ol", { class: "inspector-rows" });
+  const canvas = el("canvas", { role: "img", "aria-label": "Gradient norm of every layer over depth" });
+  const caption = el("h3", {}, "Largest share of the squared norm");
+  const depth = el("h3", {}, "Norm over depth, first layer to last (log)");
+  element.append(el("div", { class: "panel-head" }, title, where), el("div", { class: "panel-body" }, caption, list, depth, canvas));
+  const context = canvas.getContext("2d");
+  let timer = null;
+  let request = null;
+  let asked = null;
+  let askedAt = 0;
+  let values = null;
+
+  async function load(step) {
+    asked = step;
+    askedAt = performance.now();
+    request?.abort();
+    request = new AbortController();
+    const { api, run } = store.get();
+    try {
+      const path = `/runs/${encodeURIComponent(run.id)}/values`;
+      const answer = await api.get(path, { statistic: "grad_norm", scope: "tensor", from: step, to: step + 1, limit: 1 }, { signal: request.signal });
+      if (answer.values.length === 0) return;
+      values = { step: numberOf(answer.steps[0]), row: answer.values[0].map((value) => (value === null ? null : numberOf(value))) };
+      paint();
+    } catch (error) {
+      if (error.name !== "AbortError") setText(where, error.message);
+    }
+  }
+
+  function draw({ cursor, newest }) {
+    const step = cursor ?? newest;
+    setText(title, step >= 0 ? `At step ${formatCount(step)}` : "At step");
+    setText(where, cursor === null ? "newest" : "");
+    if (step < 0 || step === asked || !store.get().tree) return;
+    if (cursor === null && performance.now() - askedAt < LIVE_MS) return;
+    clearTimeout(timer);
+    timer = setTimeout(() => load(step), cursor === null ? 0 : REST_MS);
+  }
+
+  function paint() {
+    const { tensors } = store.get();
+    const rows = topShares(values.row, TOP).filter(({ index }) => tensors[index]);
+    while (list.children.length > rows.length) list.lastChild.remove();
+    rows.forEach(({ index, value, share }, place) => {
+      const item = list.children[place] ?? list.appendChild(rowElement(onPick, store));
+      const row = item.firstChild;
+      row.dataset.key = `t:${tensors[index].name}`;
+      row.title = tensors[index].name;
+      row.style.setProperty("--share", `${Number.isNaN(share) ? 0 : Math.round(share * 100)}%`);
+      // A left-to-right mark keeps dots and digits in order where the start of a long name is cut off.
+      setText(row.children[0], `\u200e${tensors[index].name}`);
+      setText(row.children[1], Number.isNaN(share) ? "" : `${(share * 100).toFixed(share < 0.0995 ? 1 : 0)}%`);
+      setText(row.children[2], formatNumber(value));
+    });
+    paintDepth();
+  }
+
+  function paintDepth() {
+    const ratio = window.devicePixelRatio || 1;
+    const width = canvas.clientWidth;
+    const height = canvas.clientHeight;
+    if (width === 0) return;
+    canvas.width = Math.round(width * ratio);
+    canvas.height = Math.round(height * ratio);
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    const order = store.get().tensors.map((tensor, place) => ({ place, depth: tensor.depth })).sort((a, b) => a.depth - b.depth);
+    const logs = values.row.filter((value) => Number.isFinite(value) && value > 0).map(Math.log10);
+    const low = Math.floor(Math.min(...logs, 0));
+    const high = Math.max(Math.ceil(Math.max(...logs)), low + 1);
+    const wide = (width - AXIS) / order.length;
+    const yOf = (value) => height - 4 - ((Math.log10(value) - low) / (high - low)) * (height - 10);
+    order.forEach(({ place }, i) => {
+      const value = values.row[place];
+      if (value === null || value === undefined) return;
+      const special = Number.isNaN(value) ? "--nan" : value === 0 ? "--zero" : Number.isFinite(value) ? null : "--inf";
+      context.fillStyle = token(special ?? "--chart-0");
+      const y = special === "--zero" ? height - 4 : special ? 2 : yOf(value);
+      context.fillRect(AXIS + i * wide, y, Math.max(1.5, wide - 0.5), special === "--zero" ? 4 : special ? height - 6 : Math.max(2, height - 4 - y));
+    });
+    context.fillStyle = token("--text-3");
+    context.font = `10px ${token("--font")}`;
+    context.textBaseline = "top";
+    context.fillText(`1e${high}`, 0, 0);
+    context.textBaseline = "bottom";
+    context.fillText(`1e${low}`, 0, height - 2);
+  }
+
+  return {
+    draw,
+    drawOverlay: draw,
+    destroy() {
+      clearTimeout(timer);
+      request?.abort();
+      element.replaceChildren();
+    },
+  };
+}
+
+function rowElement(onPick, store) {
+  const pick = (event) => {
+    const node = store.get().tree.nodes.get(event.currentTarget.dataset.key);
+    if (node) onPick(node);
+  };
+  const row = el("button", { type: "button", onclick: pick }, el("span", { class: "name" }), el("span", { class: "number muted" }), el("span", { class: "number" }));
+  return el("li", {}, row);
+}

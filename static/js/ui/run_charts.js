@@ -1,0 +1,175 @@
+// The charts of the run page: global norm, loss with learning rate, pinned layers. What each shows; ui/chart.js draws it.
+
+import { columnsOf } from "./chart_traces.js";
+import { mount as mountChart } from "./chart.js";
+import { el } from "./element.js";
+import { token } from "./theme.js";
+
+const always = () => true;
+
+/** Threshold of every enabled rule on a statistic that is about this run. */
+export function rulesFor(store, statistic) {
+  const { rules = [], run } = store.get();
+  return rules.filter((rule) => rule.statistic === statistic && rule.enabled && rule.condition !== "nonfinite" && concerns(rule, run));
+}
+
+/** Whether a rule's globs of project and run take in this run. */
+export function concerns(rule, run) {
+  return globMatches(rule.project ?? "*", run.project) && globMatches(rule.run ?? "*", run.id);
+}
+
+function globMatches(glob, text) {
+  const pattern = glob.replace(/[.+^${}()|\\]/g, "\\$&").replace(/\*/g, ".*").replace(/\?/g, ".");
+  try {
+    return new RegExp(`^${pattern}$`).test(text);
+  } catch {
+    return glob === text;
+  }
+}
+
+const has = (store, name) => store.get().statistics.some((statistic) => statistic.scope === "run" && statistic.name === name);
+
+/** Global norm: before clipping, after it, and the limit. */
+export function mountNorm(element, store, model, { keep, overlay, onResize }) {
+  const feed = (name) => model.feed(name, "run");
+  const series = () => {
+    const lines = [{ key: "pre", name: has(store, "global_grad_norm_clipped") ? "pre-clip" : "norm", feed: feed("global_grad_norm"), index: 0, colour: "--chart-0", style: "line", lanes: true }];
+    if (has(store, "global_grad_norm_clipped")) lines.push({ key: "post", name: "post-clip", feed: feed("global_grad_norm_clipped"), index: 0, colour: "--chart-2", style: "thin", lanes: false });
+    if (has(store, "clip_limit")) lines.push({ key: "limit", name: "clip limit", feed: feed("clip_limit"), index: 0, colour: "--chart-7", style: "dashed", lanes: false });
+    return lines;
+  };
+  return mountChart(element, store, model, { title: "Global norm", unit: "L2, log", log: always, series, keep, overlay, onResize });
+}
+
+const COLOURS = ["--chart-1", "--chart-3", "--chart-4", "--chart-5", "--chart-6", "--chart-2"];
+
+/** Names of the scalars on the loss chart: what was chosen, else every logged loss. */
+export function scalarsShown(state) {
+  const logged = state.statistics.filter((statistic) => statistic.scope === "run" && statistic.logged).map(({ name }) => name);
+  if (state.scalars.length > 0) return state.scalars.filter((name) => logged.includes(name)).slice(0, COLOURS.length);
+  const losses = logged.filter((name) => /loss/i.test(name));
+  return (losses.length > 0 ? losses : logged.slice(0, 1)).sort((a, b) => Number(b === "loss") - Number(a === "loss")).slice(0, 3);
+}
+
+/** Loss and any other logged scalar on one axis; the learning rate as a grey line on its own, from 0 to its highest. */
+export function mountLoss(element, store, model, { keep, overlay }) {
+  const picker = mountPicker(store);
+  const series = () => {
+    const shown = scalarsShown(store.get());
+    const lines = shown.map((name, i) => ({
+      key: name,
+      name,
+      feed: model.feed(name, "run"),
+      index: 0,
+      colour: COLOURS[i],
+      style: "line",
+      lanes: true,
+      sparse: true,
+      title: shown.length > 1 ? `${name}: click to hide` : name,
+      onPick: shown.length > 1 ? () => store.set({ scalars: shown.filter((other) => other !== name) }) : null,
+    }));
+    if (has(store, "lr")) lines.push({ key: "lr", name: "lr", title: "learning rate, from 0 to its highest", feed: model.feed("lr", "run"), index: 0, colour: "--chart-7", style: "thin", lanes: false, fit: false, painted: false });
+    return lines;
+  };
+  const chart = mountChart(element, store, model, {
+    title: "Loss",
+    log: () => store.get().lossLog,
+    series,
+    keep,
+    zero: false,
+    extra: picker.element,
+    overlay(context, box, scene, axis) {
+      if (has(store, "lr")) paintRate(context, box, scene.range, model.feed("lr", "run"));
+      overlay?.(context, box, scene, axis);
+    },
+  });
+  return { ...chart, get cost() { return chart.cost; }, destroy: () => (picker.destroy(), chart.destroy()) };
+}
+
+function paintRate(context, box, range, feed) {
+  if (feed.window === null) return;
+  const { x, last } = columnsOf(feed.window, 0, range, true);
+  const top = Math.max(...last.filter(Number.isFinite), 0);
+  if (!(top > 0)) return;
+  context.save();
+  context.beginPath();
+  context.rect(box.left, box.top, box.right - box.left, box.bottom - box.top);
+  context.clip();
+  context.strokeStyle = token("--chart-7");
+  context.globalAlpha = 0.7;
+  context.lineWidth = 1;
+  context.beginPath();
+  x.forEach((step, i) => {
+    const at = box.left + ((step - range.from) / (range.to - range.from)) * (box.right - box.left);
+    const y = box.bottom - 1 - (last[i] / top) * (box.bottom - box.top - 3);
+    if (i === 0) context.moveTo(at, y);
+    else context.lineTo(at, y);
+  });
+  context.stroke();
+  context.restore();
+}
+
+/** Chooses more scalars and the axis. Hidden while there is nothing to choose. */
+function mountPicker(store) {
+  const select = el("select", { class: "scalar-picker", "aria-label": "Add a logged scalar" });
+  const log = el("button", { type: "button", class: "link", title: "Linear or log axis", onclick: () => store.set({ lossLog: !store.get().lossLog }) });
+  const element = el("span", { class: "picker" }, log, select);
+  select.addEventListener("change", () => {
+    if (select.value) store.set({ scalars: [...scalarsShown(store.get()), select.value] });
+    select.value = "";
+  });
+  let key = "";
+  const paint = () => {
+    const state = store.get();
+    log.textContent = state.lossLog ? "log" : "linear";
+    const shown = scalarsShown(state);
+    const more = state.statistics.filter(({ scope, logged, name }) => scope === "run" && logged && !shown.includes(name)).map(({ name }) => name);
+    if (key === more.join("|")) return;
+    key = more.join("|");
+    select.hidden = more.length === 0;
+    select.replaceChildren(el("option", { value: "" }, "+ scalar"), ...more.map((name) => el("option", { value: name }, name)));
+  };
+  const stop = store.subscribe((_, changed) => ["statistics", "scalars", "lossLog"].some((name) => changed.has(name)) && paint());
+  select.hidden = true;
+  paint();
+  return { element, destroy: stop };
+}
+
+const PIN_COLOURS = ["--chart-0", "--chart-1", "--chart-2", "--chart-3", "--chart-4", "--chart-5", "--chart-6", "--chart-7"];
+export const MOST_PINS = PIN_COLOURS.length;
+
+/** Curves of the pinned layers. A pin is a node's key, "t:name" or "g:path". */
+export function mountLayers(element, store, model, { overlay }) {
+  const feeds = {
+    tensor: model.feed("grad_norm", "tensor", { rows: [], name: "pins" }),
+    group: model.feed("grad_norm", "group", { rows: [], name: "pins" }),
+  };
+  const nodes = () => {
+    const { tree, pins, picked } = store.get();
+    const keys = picked === null || pins.includes(picked) ? pins : [picked, ...pins];
+    return tree ? keys.map((key) => tree.nodes.get(key)).filter(Boolean) : [];
+  };
+  const select = () => {
+    for (const kind of ["tensor", "group"]) feeds[kind].select(nodes().filter((node) => node.kind === kind).map((node) => node.index));
+  };
+  const unpin = (key) => {
+    const { pins, picked } = store.get();
+    store.set({ pins: pins.filter((other) => other !== key), picked: picked === key ? null : picked });
+  };
+  const series = () =>
+    nodes().map((node, i) => ({
+      key: node.key,
+      name: node.name.split(".").slice(-3).join("."),
+      title: `${node.name}: click to remove`,
+      feed: feeds[node.kind],
+      index: node.index,
+      colour: PIN_COLOURS[i % PIN_COLOURS.length],
+      style: "line",
+      lanes: true,
+      onPick: () => unpin(node.key),
+    }));
+  const stop = store.subscribe((_, changed) => ["pins", "picked", "tree"].some((key) => changed.has(key)) && select());
+  select();
+  const chart = mountChart(element, store, model, { title: "Chosen layers", unit: "L2, log", log: always, series, overlay });
+  return { ...chart, get cost() { return chart.cost; }, destroy: () => (stop(), chart.destroy()) };
+}

@@ -1,0 +1,82 @@
+// Loads what isn't a number and keeps it current: the run itself, its tensors, statistics, marks and rules.
+
+import { buildTree, openAtFirst } from "../core/tree.js";
+import { toastError } from "./toast.js";
+
+/**
+ * @param {object} store with `api`, `live`, `run`  @param {string[]} opened groups that the address asks for
+ * @param {() => void} onColumns called when the run's columns changed: feeds must be asked again
+ */
+export function followRun(store, opened, onColumns) {
+  const { api, live, boot } = store.get();
+  const id = store.get().run.id;
+  const path = `/runs/${encodeURIComponent(id)}`;
+  let usual = null;
+
+  async function quietly(work) {
+    try {
+      await work();
+    } catch (error) {
+      if (error.status !== 401 && error.status !== 403) toastError(error);
+    }
+  }
+
+  const loadRun = () =>
+    quietly(async () => {
+      const { run, segments, statistics } = await api.get(path);
+      store.set({ run: { ...store.get().run, ...run }, segments, statistics });
+    });
+
+  const loadTensors = () =>
+    quietly(async () => {
+      const { tensors, groups } = await api.get(`${path}/tensors`);
+      const tree = buildTree(tensors, groups);
+      const first = usual === null;
+      usual = openAtFirst(tree);
+      const open = first && opened.length > 0 ? new Set(opened.filter((name) => name !== "-")) : first ? usual : store.get().open;
+      store.set({ tensors, tree, open });
+    });
+
+  const loadMarks = () =>
+    quietly(async () => {
+      const { marks } = await api.get(`${path}/marks`);
+      store.set({ marks });
+    });
+
+  const loadRules = () =>
+    quietly(async () => {
+      if (boot.role !== "owner") return;
+      const { rules } = await api.get("/rules");
+      store.set({ rules });
+    });
+
+  function everything() {
+    for (const load of [loadRun, loadTensors, loadMarks, loadRules]) load();
+  }
+
+  const on = {
+    status: (data) => store.set({ run: { ...store.get().run, ...data } }),
+    run: (data) => {
+      store.set({ run: { ...store.get().run, ...data } });
+      loadRun();
+    },
+    schema: () => {
+      loadRun();
+      loadTensors().then(onColumns);
+    },
+    mark: (data) => store.set({ marks: [...(store.get().marks ?? []), data] }),
+    rule: loadRules,
+    run_deleted: () => location.assign(`${boot.base}/`),
+  };
+
+  const stops = [
+    live.on("event", (event) => (event.run === id || event.run === null) && on[event.kind]?.(event.data)),
+    live.on("stale", everything),
+  ];
+  live.follow(id);
+  everything();
+  return {
+    usualOpen: () => usual,
+    destroy: () => stops.forEach((stop) => stop()),
+  };
+}

@@ -1,0 +1,76 @@
+// What the run was started with, and what watching it costs. Share viewers see what the server gives them, no more.
+//
+//   mount(element, store) -> {destroy}       reads `run`
+
+import { formatBytes, formatCount, formatDuration, formatNumber, formatTime, formatUtc } from "../core/format.js";
+import { el } from "./element.js";
+
+const COST = {
+  us_per_step: ["per step", (value) => `${formatNumber(value)}\u00a0µs`],
+  share: ["share of step time", (value) => `${formatNumber(value * 100, 2)}\u00a0%`],
+  bytes_per_s: ["sent", (value) => `${formatBytes(value)}/s`],
+  queue: ["waiting frames", formatCount],
+  spooled: ["frames on disk", formatCount],
+};
+
+/** Pairs of name and text of nested settings, in the order they came: `optimizer.lr`, `0.001`. */
+export function flatten(value, prefix = "") {
+  if (value === null || typeof value !== "object") return [[prefix, String(value)]];
+  if (Array.isArray(value) && value.every((item) => item === null || typeof item !== "object")) return [[prefix, value.join(" ")]];
+  return Object.entries(value).flatMap(([key, item]) => flatten(item, prefix ? `${prefix}.${key}` : key));
+}
+
+function facts(pairs) {
+  return el("dl", { class: "facts" }, ...pairs.flatMap(([name, text, title]) => [el("dt", {}, name), el("dd", { title }, text)]));
+}
+
+function gitText({ commit, branch, dirty }) {
+  const parts = [commit ? String(commit).slice(0, 10) : "", branch ? `on ${branch}` : "", dirty ? "with uncommitted changes" : ""];
+  return parts.filter(Boolean).join(" ");
+}
+
+export function mount(element, store) {
+  let key = "";
+
+  function sections(run) {
+    const made = [["started", formatTime(run.created_at), formatUtc(run.created_at)]];
+    if (run.finished_at) made.push(["ran for", formatDuration(run.finished_at - run.created_at)]);
+    made.push(["tensors", formatCount(run.tensor_count)]);
+    if (run.tags?.length) made.push(["tags", run.tags.join(", ")]);
+    if (run.notes) made.push(["notes", run.notes]);
+    const { config, git, argv, ...rest } = run.context ?? {};
+    if (git && gitText(git)) made.push(["git", gitText(git)]);
+    if (argv) made.push(["command", [].concat(argv).join(" ")]);
+    const parts = [["About this run", made]];
+    const cost = Object.entries(COST).filter(([name]) => Number.isFinite(run.cost?.[name])).map(([name, [label, text]]) => [label, text(run.cost[name])]);
+    if (run.lost_frames > 0) cost.push(["lost frames", formatCount(run.lost_frames)]);
+    if (cost.length > 0) parts.push(["Cost of watching", cost]);
+    if (config && Object.keys(config).length > 0) parts.push(["Configuration", flatten(config)]);
+    const other = flatten(rest).filter(([name]) => name !== "");
+    if (other.length > 0) parts.push(["Environment", other]);
+    return parts;
+  }
+
+  function paint() {
+    const { run } = store.get();
+    const parts = sections(run);
+    const fresh = JSON.stringify(parts);
+    if (fresh === key) return;
+    key = fresh;
+    const [first, ...others] = parts;
+    const open = [...element.querySelectorAll("details[open]")].map((details) => details.dataset.part);
+    element.replaceChildren(
+      el("div", { class: "panel-head" }, el("h2", {}, first[0])),
+      el(
+        "div",
+        { class: "panel-body" },
+        facts(first[1]),
+        ...others.map(([title, pairs]) => el("details", { "data-part": title, open: title === "Cost of watching" ? !open.length || open.includes(title) : open.includes(title) }, el("summary", {}, title), facts(pairs))),
+      ),
+    );
+  }
+
+  const stop = store.subscribe((_, changed) => changed.has("run") && paint());
+  paint();
+  return { destroy: stop };
+}

@@ -1,0 +1,25 @@
+// The keys of the run page. They do nothing while a field has the keyboard or a dialog is open.
+
+import { addKeys, typing } from "./keys.js";
+
+/** @param {Record<string, () => void>} acts by name: live, next, previous, find, share, alert, back */
+export function mount(acts, owner) {
+  const table = {
+    l: [acts.live, "L", "follow the newest steps"],
+    j: [acts.next, "J", "next alert"],
+    k: [acts.previous, "K", "previous alert"],
+    "/": [acts.find, "/", "find a layer"],
+    ...(owner ? { s: [acts.share, "S", "share this run"], a: [acts.alert, "A", "set an alert at the cursor"] } : {}),
+    escape: [acts.back, "Esc", "undo the last zoom"],
+  };
+  addKeys(Object.values(table).map(([, key, meaning]) => [key, meaning]));
+  const onKey = (event) => {
+    if (typing(event) || document.querySelector("dialog[open]")) return;
+    const [act] = table[event.key.toLowerCase()] ?? [];
+    if (!act) return;
+    event.preventDefault();
+    act();
+  };
+  document.addEventListener("keydown", onKey);
+  return { destroy: () => document.removeEventListener("keydown", onKey) };
+}

@@ -1,0 +1,88 @@
+// Decides when what is drawn: canvases and small text at most ten times a second, Plotly's charts as often as they leave the
+// main thread free. Nothing is drawn while the page is hidden.
+
+const EVERY = 100;
+/** Charts may take this share of the main thread: each waits so many times its own cost. */
+const REST = 3;
+
+/**
+ * @param {() => object} sceneOf what to draw: {range, cursor, newest}
+ * @param {{quick: object[], charts: object[], after: (scene: object) => void}} panels `quick` and `charts` have
+ *   draw(scene) and drawOverlay(scene); `after` is called when something was painted
+ */
+export function createPainter(sceneOf, { quick, charts, after }) {
+  const painted = new Map();
+  let numbers = false;
+  let overlay = false;
+  let frame = null;
+  let timer = null;
+  let last = 0;
+
+  function due(panel, now) {
+    const before = painted.get(panel);
+    return before === undefined || now - before >= Math.max(EVERY, REST * panel.cost) - 4;
+  }
+
+  function paint(now) {
+    frame = null;
+    const scene = sceneOf();
+    let late = false;
+    if (numbers && now - last >= EVERY - 4) {
+      last = now;
+      numbers = false;
+      for (const panel of quick) panel.draw(scene);
+      for (const panel of charts) panel.stale = true;
+    } else if (numbers) {
+      late = true;
+    }
+    // One chart a frame keeps frames short; the others follow in the next ones.
+    const next = charts.filter((panel) => panel.stale && due(panel, now)).sort((a, b) => (painted.get(a) ?? 0) - (painted.get(b) ?? 0))[0];
+    if (next) {
+      next.draw(scene);
+      next.stale = false;
+      painted.set(next, now);
+    }
+    if (overlay) for (const panel of [...quick, ...charts]) if (panel !== next) panel.drawOverlay?.(scene);
+    overlay = false;
+    after(scene);
+    if (late || charts.some((panel) => panel.stale)) again();
+  }
+
+  /** Charts that rest are looked at again soon, without a frame for each millisecond of waiting. */
+  function again() {
+    timer ??= setTimeout(() => {
+      timer = null;
+      request();
+    }, 16);
+  }
+
+  function request() {
+    if (frame === null && document.visibilityState === "visible") frame = requestAnimationFrame(paint);
+  }
+
+  return {
+    /** New numbers, another stretch: everything is drawn again. */
+    numbers() {
+      numbers = true;
+      request();
+    },
+    /** Something a person did: everything is drawn at the next frame, however recent the last was. */
+    now() {
+      last = 0;
+      painted.clear();
+      numbers = true;
+      request();
+    },
+    /** Only the cursor moved. */
+    overlay() {
+      overlay = true;
+      request();
+    },
+    /** Whether every panel shows the newest numbers. */
+    settled: () => !numbers && charts.every((panel) => !panel.stale),
+    stop() {
+      clearTimeout(timer);
+      if (frame !== null) cancelAnimationFrame(frame);
+    },
+  };
+}
