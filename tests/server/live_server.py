@@ -243,7 +243,7 @@ class Page:
         message: dict[str, Any] = json.loads(data)
         return message
 
-    def hear(self, kind: str, **fields: Any) -> dict[str, Any]:
+    def hear(self, kind: str, /, **fields: Any) -> dict[str, Any]:
         """The next message of that type (with these fields); others are dropped."""
         while True:
             message = self.next()

@@ -106,7 +106,10 @@ async def _receive(socket: WebSocket) -> dict[str, Any]:
         ProtocolError: it is not one.
         WebSocketDisconnect: the page is gone.
     """
-    text = await socket.receive_text() if socket.client_state.value == 1 else ""
+    received = await socket.receive()
+    if received["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(received["code"])
+    text = received.get("text") or ""
     if len(text) > MOST_TEXT:
         raise ProtocolError(f"a message of {len(text):,} characters; at most {MOST_TEXT:,} are taken")
     try:
@@ -201,13 +204,14 @@ class _Page:
 
     async def _read(self) -> None:
         while True:
-            message = await _receive(self._socket)
-            number = message.get("id")
+            message: dict[str, Any] = {}
             try:
+                message = await _receive(self._socket)
                 await self._obey(message)
-            except (GradwatchError, TooMany) as error:
+            except GradwatchError as error:
                 fault = fault_of(error)
-                await self._tell({"type": "error", "id": number, "code": fault.code, "message": fault.message})
+                told = {"type": "error", "id": message.get("id"), "code": fault.code, "message": fault.message}
+                await self._tell(told)
 
     async def _obey(self, message: dict[str, Any]) -> None:
         kind = message.get("type")

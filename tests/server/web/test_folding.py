@@ -20,7 +20,12 @@ ROWS = 3
 def empty(width: int, rows: int = ROWS) -> Series:
     nothing = np.zeros((rows, 0), np.float32)
     return Series(
-        width=width, first_bucket=0, low=nothing, high=nothing, last=nothing, flags=np.zeros((rows, 0), np.uint8)
+        width=width,
+        first_bucket=0,
+        low=nothing,
+        high=nothing,
+        last=nothing,
+        flags=np.zeros((rows, 0), np.uint8),
     )
 
 

@@ -20,7 +20,9 @@ def norms(n: int, tensors: int = 3, start: float = 1.0) -> np.ndarray[Any, Any]:
     return (start + np.arange(n * tensors, dtype=np.float32)).reshape(n, tensors)
 
 
-def stored(server: Running, statistic: str = "grad_norm", scope: str = "tensor", run: str = "run-1") -> list[Any]:
+def stored(
+    server: Running, statistic: str = "grad_norm", scope: str = "tensor", run: str = "run-1"
+) -> list[Any]:
     with server.owner() as api:
         reply = api.get(
             f"/api/v1/runs/{run}/values", params={"statistic": statistic, "scope": scope, "limit": 10_000}
@@ -116,7 +118,9 @@ BAD_MESSAGES = {
 
 
 @pytest.mark.parametrize("name", sorted(BAD_MESSAGES))
-def test_a_bad_message_ends_its_socket_with_a_sentence_and_hurts_nobody_else(server: Running, name: str) -> None:
+def test_a_bad_message_ends_its_socket_with_a_sentence_and_hurts_nobody_else(
+    server: Running, name: str
+) -> None:
     with Trainer(server, hello("neighbour")) as neighbour, Trainer(server, hello()) as bad:
         neighbour.send(schema())
         bad.socket.send(BAD_MESSAGES[name])
@@ -156,7 +160,13 @@ def test_the_end_of_a_run_and_its_marks_are_told(server: Running) -> None:
         trainer.send(
             schema(),
             Mark(seq=1, step=3, time=1_700_000_003.0, kind="checkpoint", data={"path": "<b>x</b>"}),
-            Bye(seq=2, state="failed", time=1_700_000_004.0, reason="ValueError: no", error={"type": "ValueError"}),
+            Bye(
+                seq=2,
+                state="failed",
+                time=1_700_000_004.0,
+                reason="ValueError: no",
+                error={"type": "ValueError"},
+            ),
         )
         trainer.wait_acked(3)
     with server.owner() as api:
