@@ -17,16 +17,22 @@ __all__ = ["BackwardWatch"]
 
 
 class BackwardWatch:
-    """Hooks on as few parameters as will do: on all until the first step, then on one per optimizer.
+    """Hooks on as few parameters as will do: on all until the optimizers are known, then on one of each.
 
     The hooks hold neither model nor parameter. FSDP2's parameters (DTensors) get none, since FSDP2 calls them inside
     its own communication stream; for those the gradient of the one parameter is compared with the one it had at the
     last step.
+
+    Args:
+        catalog: the watched parameters.
+        steps: is told which optimizer saw a backward.
+        owner: the number of the optimizer that has a column, -1 if none is known.
     """
 
-    def __init__(self, catalog: Catalog, steps: Steps) -> None:
+    def __init__(self, catalog: Catalog, steps: Steps, owner: Callable[[int], int]) -> None:
         self._catalog = catalog
         self._steps = steps
+        self._owner = owner
         self._order: dict[int, None] = {}
         self._first: list[Any] = []
         self._sentinels: dict[int, _Sentinel] = {}
@@ -34,7 +40,7 @@ class BackwardWatch:
         """Rises with every backward, by one or more."""
 
     def attach(self) -> None:
-        """Hooks all watched parameters, until :meth:`order` is called."""
+        """Hooks all watched parameters, until :meth:`settle` is called."""
         for column, ref in enumerate(self._catalog.refs):
             parameter = ref()
             if parameter is not None and _hookable(parameter):
@@ -42,15 +48,20 @@ class BackwardWatch:
 
     def detach(self) -> None:
         """Removes every hook."""
-        self._unhook_first()
+        self.settle()
         for sentinel in self._sentinels.values():
             sentinel.remove()
         self._sentinels.clear()
 
     def order(self) -> list[int]:
-        """Columns in the order in which the first backward wrote their gradients; ends the watch on all of them."""
-        self._unhook_first()
+        """Columns in the order in which the first backward wrote their gradients."""
         return list(self._order)
+
+    def settle(self) -> None:
+        """All optimizers are known: from now on one hook for each will do."""
+        for handle in self._first:
+            handle.remove()
+        self._first.clear()
 
     def stepped(self, number: int, optimizer: Optimizer) -> None:
         """``optimizer`` has stepped: makes sure that its next backward will be noticed."""
@@ -80,6 +91,7 @@ class BackwardWatch:
             watch = me()
             if watch is not None:
                 watch.passes += 1
+                watch._steps.saw_backward(watch._owner(column))
 
         return note
 
@@ -93,11 +105,6 @@ class BackwardWatch:
                 watch._steps.saw_backward(number)
 
         return mark
-
-    def _unhook_first(self) -> None:
-        for handle in self._first:
-            handle.remove()
-        self._first.clear()
 
 
 class _Sentinel:

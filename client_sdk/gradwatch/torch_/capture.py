@@ -92,7 +92,7 @@ class Capture:
         self._catalog = Catalog(models, include, exclude)
         self._optimizers = Optimizers(self._catalog, optimizers)
         self._steps = Steps(start_step)
-        self._backward = BackwardWatch(self._catalog, self._steps)
+        self._backward = BackwardWatch(self._catalog, self._steps, self._optimizers.owner)
         self._preclip = Preclip(self._catalog, self._backward)
         self._every = every
         self._budget = budget
@@ -113,6 +113,7 @@ class Capture:
         self._free_done = np.zeros(len(self._catalog), bool)
         self._settled = optimizers is not None
         self._scaling: _Scaling | None = None
+        self._stepping: int | None = None
         self._last_begin: float | None = None
         self._costs = Costs()
 
@@ -167,22 +168,23 @@ class Capture:
         number = self._number(optimizer)
         if number is not None:
             self._take_step(number, optimizer, skipped=False)
+            self._stepping = number
             self._costs.add(self._timer() - begun)
 
     def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._inert():
             return
         begun = self._timer()
-        number = self._number(optimizer)
-        if number is not None:
-            if takes_closure(optimizer, args, kwargs):
+        number, self._stepping = self._stepping, None
+        if takes_closure(optimizer, args, kwargs):
+            number = self._number(optimizer)
+            if number is not None:
                 self._take_step(number, optimizer, skipped=False)
+        if number is not None:
             self._end_step(number, optimizer)
             self._costs.add(self._timer() - begun)
 
-    def _on_norms(
-        self, grads: Sequence[torch.Tensor], norms: Sequence[torch.Tensor] | None, clipping: bool
-    ) -> None:
+    def _on_norms(self, grads: Sequence[torch.Tensor], norms: torch.Tensor | None, clipping: bool) -> None:
         if not self._inert() and self._steps.next_step % self._every == 0:
             begun = self._timer()
             self._preclip.add(grads, norms, clipping=clipping)
@@ -260,16 +262,19 @@ class Capture:
         scaling = self._scaling
         if scaling is not None and scaling.optimizer is optimizer and scaling.scale is not None:
             scaling.seen = True
-            found = None if skipped else defer(getattr(optimizer, "found_inf", None))
+            found = defer(getattr(optimizer, "found_inf", None))
             draft.numbers["loss_scale"] = scaling.scale
             draft.numbers["skipped"] = Now(float(skipped)) if found is None else Flag(found)
         if draft.step % self._every == 0:
-            self._measure(draft, number, defer(getattr(optimizer, "grad_scale", None)))
+            grad_scale = getattr(optimizer, "grad_scale", None)
+            self._measure(draft, number, None if grad_scale is None else defer(grad_scale))
 
     def _open(self, number: int) -> Draft:
         if self._steps.begins_new(number):
             if self._draft is not None:
-                self._settled = True
+                self._settled = self._settled or self._optimizers.cover()
+                if self._settled:
+                    self._backward.settle()
                 self._emit()
             step = self._steps.begin(number)
             self._draft = Draft(step, self._clock(), self._schemas, len(self._catalog))
@@ -322,7 +327,7 @@ class Capture:
         into.append(norms)
 
     def _end_step(self, number: int, optimizer: Optimizer) -> None:
-        self._steps.taken(number)
+        self._steps.taken()
         self._backward.stepped(number, optimizer)
         if self._settled and self._steps.complete(self._optimizers.alive()):
             self._emit()

@@ -59,6 +59,7 @@ class Catalog:
         self.refs: list[ParameterRef] = []
         self.index: dict[int, int] = {}
         self._facts: list[Tensor] = []
+        self._owners: list[int] = []
         self.scan()
         self._check()
 
@@ -70,7 +71,9 @@ class Catalog:
         before = {id(parameter): (parameter, fact) for parameter, fact in self._alive()}
         order = [id(parameter) for parameter, _ in self._alive()]
         found: list[tuple[nn.Parameter, Tensor]] = []
-        for name, path, leaf, module, parameter in self._walk():
+        self._owners = []
+        for number, name, path, leaf, module, parameter in self._walk():
+            self._owners.append(number)
             _, fact = before.get(id(parameter), (None, None))
             if (
                 fact is None
@@ -86,6 +89,10 @@ class Catalog:
         self._facts = facts
         return not same
 
+    def parameters(self) -> list[nn.Parameter | None]:
+        """The parameters in the order of the columns; None for one that no longer exists."""
+        return [ref() for ref in self.refs]
+
     def _alive(self) -> Iterator[tuple[nn.Parameter, Tensor]]:
         for ref, fact in zip(self.refs, self._facts, strict=True):
             parameter = ref()
@@ -96,6 +103,15 @@ class Catalog:
         """The column of a parameter, or None if it is not watched."""
         column = self.index.get(id(parameter))
         return column if column is not None and self.refs[column]() is parameter else None
+
+    def model_of(self, column: int) -> int:
+        """Which model a column belongs to."""
+        return self._owners[column]
+
+    def trainable_models(self) -> set[int]:
+        """The models that have a parameter that is not frozen."""
+        pairs = zip(self._owners, self.refs, strict=True)
+        return {model for model, ref in pairs if getattr(ref(), "requires_grad", False)}
 
     def mask(self, optimizer: Optimizer) -> npt.NDArray[np.bool_]:
         """Which columns an optimizer holds, bool ``[len(self)]``."""
@@ -142,10 +158,10 @@ class Catalog:
             ranks[column] = rank
         return ranks
 
-    def _walk(self) -> Iterator[tuple[str, str, str, nn.Module, nn.Parameter]]:
+    def _walk(self) -> Iterator[tuple[int, str, str, str, nn.Module, nn.Parameter]]:
         seen: set[int] = set()
         names: dict[str, int] = {}
-        for prefix, ref in zip(self._prefixes, self._models, strict=True):
+        for number, (prefix, ref) in enumerate(zip(self._prefixes, self._models, strict=True)):
             model = ref()
             if model is None:
                 continue
@@ -156,7 +172,7 @@ class Catalog:
                         continue
                     seen.add(id(parameter))
                     owner = clean_name(f"{prefix}{path}").rstrip(".")
-                    yield _shorten(name, names), owner, leaf, module, parameter
+                    yield number, _shorten(name, names), owner, leaf, module, parameter
 
     def _wanted(self, name: str) -> bool:
         if self._include and not _matches(name, self._include):

@@ -57,8 +57,7 @@ class Clip:
 
     def coefficient(self) -> float:
         """What the gradients were multiplied by; NaN if the total norm was NaN."""
-        with np.errstate(all="ignore"):
-            return float(np.minimum(1.0, np.float64(self.limit) / (self.total() + 1e-6)))
+        return float(np.minimum(1.0, np.float64(self.limit) / (self.total() + 1e-6)))
 
     def true_limit(self) -> float:
         """The limit in units of the unscaled gradients."""
@@ -93,7 +92,8 @@ class Draft:
         values: dict[str, npt.NDArray[Any]] = {}
         present: dict[str, npt.NDArray[np.bool_]] = {}
         if self.parts:
-            self._add_norms(values, present)
+            with np.errstate(all="ignore"):
+                self._add_norms(values, present)
         for name, number in self.numbers.items():
             values[name] = np.array([number()], np.float64)
         if self.lr:
@@ -142,8 +142,7 @@ class Draft:
 
 def _total(norms: Floats) -> float:
     """Norm of all elements together, in float64."""
-    with np.errstate(all="ignore"):
-        return float(np.sqrt(np.dot(norms, norms)))
+    return float(np.sqrt(np.dot(norms, norms)))
 
 
 def _put(
@@ -155,7 +154,6 @@ def _put(
 ) -> None:
     if not there.any():
         return
-    with np.errstate(over="ignore"):
-        values[name] = np.where(there, row, np.nan).astype(np.float32)
+    values[name] = np.where(there, row, np.nan).astype(np.float32)
     if not there.all():
         present[name] = there

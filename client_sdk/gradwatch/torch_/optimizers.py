@@ -37,7 +37,7 @@ class Optimizers:
         self._known: list[weakref.ref[Optimizer]] = []
         self._numbers: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()
         self._foreign: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()
-        self._shapes: dict[int, tuple[int, ...]] = {}
+        self._shapes: dict[int, list[int]] = {}
         self._rates: dict[int, list[Later | Now]] = {}
         self._masks: dict[int, Mask] = {}
         self._free: Mask = np.ones(len(catalog), bool)
@@ -75,26 +75,31 @@ class Optimizers:
 
     def changed(self, number: int, optimizer: Optimizer) -> bool:
         """Whether its parameter groups have another shape than when :meth:`assign` last looked."""
-        groups = optimizer.param_groups
-        shape = self._shapes.get(number, ())
-        return len(groups) != len(shape) or any(
-            len(group["params"]) != size for group, size in zip(groups, shape, strict=True)
-        )
+        return self._shapes.get(number) != _shape(optimizer)
 
     def assign(self) -> None:
         """Finds out again which parameters are in which optimizer and group. The first optimizer that has one owns it."""
         self.owners.clear()
         for number, optimizer in self._each():
-            self._shapes[number] = tuple(len(group["params"]) for group in optimizer.param_groups)
+            self._shapes[number] = _shape(optimizer)
             self._rates.setdefault(number, [Now(float("nan"))] * len(optimizer.param_groups))
             for group_index, group in enumerate(optimizer.param_groups):
                 for parameter in group["params"]:
                     column = self._catalog.column(parameter)
                     if column is not None:
                         self.owners.setdefault(column, (number, group_index))
-        owner = np.array([self.owners.get(column, (-1, -1))[0] for column in range(len(self._catalog))])
+        owner = np.array([self.owner(column) for column in range(len(self._catalog))])
         self._free = owner == -1
         self._masks = {number: self._free | (owner == number) for number in range(len(self._known))}
+
+    def owner(self, column: int) -> int:
+        """The number of the optimizer that has a column, or -1."""
+        return self.owners.get(column, (-1, -1))[0]
+
+    def cover(self) -> bool:
+        """Whether every model that trains has an optimizer; if not, one may be yet to come."""
+        trained = {self._catalog.model_of(column) for column in self.owners}
+        return self._catalog.trainable_models() <= trained
 
     def columns(self, number: int) -> tuple[Mask, Mask]:
         """Columns that an optimizer owns or nobody does, and of those the ones that nobody owns; bool ``[columns]``."""
@@ -148,6 +153,10 @@ def takes_closure(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str,
     """Whether this step computes its gradients itself, by a closure. ``args`` as a step hook gets them."""
     closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
     return callable(closure) or isinstance(optimizer, LBFGS)
+
+
+def _shape(optimizer: Optimizer) -> list[int]:
+    return [len(group["params"]) for group in optimizer.param_groups]
 
 
 def _inner(optimizer: Any) -> Any:

@@ -29,9 +29,9 @@ Function: TypeAlias = Callable[..., Any]
 class Listener:
     """What capture wants to hear. All calls come from the thread that trains; none may raise."""
 
-    on_norms: Callable[[Sequence[Tensor], Sequence[Tensor] | None, bool], object]
-    """``(grads, norms, clipping)``: these gradients are there, not yet clipped. ``norms`` are their L2 norms if torch has
-    just computed them; ``clipping`` is False when somebody only asks for the total norm."""
+    on_norms: Callable[[Sequence[Tensor], Tensor | None, bool], object]
+    """``(grads, norms, clipping)``: these gradients are there, not yet clipped. ``norms [len(grads)]`` are their L2
+    norms if torch has just computed them; ``clipping`` is False when somebody only asks for the total norm."""
 
     on_clip_norm: Callable[[float, Tensor], object]
     """``(limit, total)``: the gradients last heard of were multiplied by ``min(1, limit / (total + 1e-6))``."""
@@ -113,35 +113,55 @@ def _replace_method(name: str, make: Callable[[Function], Function]) -> None:
 
 
 class _Eavesdropper:
-    """Stands for the name ``torch`` inside torch's own clipping code; tells ``hear(grads, norms)`` of each L2 norm."""
+    """Stands for the name ``torch`` inside torch's own clipping code, and hears the norms that are computed there.
 
-    def __init__(self, hear: Callable[[Sequence[Tensor], Sequence[Tensor]], None], origin: Any) -> None:
-        self._hear = hear
+    That code takes the L2 norm of each gradient, stacks them, and takes the norm of the stack; all before it clips.
+    """
+
+    def __init__(self, origin: Any) -> None:
         self._origin = origin
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._origin, name)
-        return _Eavesdropper(self._hear, value) if name == "linalg" else value
+        return _Eavesdropper(value) if name == "linalg" else value
 
-    def _foreach_norm(self, tensors: Sequence[Tensor], ord: float = 2, **kwargs: Any) -> Any:
-        norms = torch._foreach_norm(tensors, ord, **kwargs)  # type: ignore[arg-type]
-        if ord == 2:
-            self._hear(tensors, norms)
+    def _foreach_norm(self, tensors: list[Tensor], *args: Any, **kwargs: Any) -> Any:
+        _hearing.grads.extend(tensors)
+        return torch._foreach_norm(tensors, *args, **kwargs)
+
+    def vector_norm(self, tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if tensor is not _hearing.stacked:
+            _hearing.grads.append(tensor)
+        return torch.linalg.vector_norm(tensor, *args, **kwargs)
+
+    def stack(self, tensors: Sequence[Tensor]) -> Tensor:
+        norms = torch.stack(tensors)  # type: ignore[arg-type]
+        _hearing.stacked = norms
+        if len(_hearing.grads) == len(norms):
+            for listener in list(_listeners):
+                listener.on_norms(_hearing.grads, norms, _hearing.clipping)
         return norms
 
-    def vector_norm(self, tensor: Tensor, ord: float = 2, **kwargs: Any) -> Tensor:
-        norm: Tensor = torch.linalg.vector_norm(tensor, ord, **kwargs)
-        if ord == 2:
-            self._hear([tensor], [norm])
-        return norm
+
+class _Hearing(threading.local):
+    """What the call in progress has told so far."""
+
+    def __init__(self) -> None:
+        self.grads: list[Tensor] = []
+        self.stacked: Tensor | None = None
+        self.clipping = False
 
 
-_hearing = threading.local()
+_hearing = _Hearing()
 
 
-def _heard(grads: Sequence[Tensor], norms: Sequence[Tensor]) -> None:
-    for listener in list(_listeners):
-        listener.on_norms(grads, norms, _hearing.clipping)
+def _call_aloud(aloud: Function, clipping: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    _hearing.clipping = clipping
+    try:
+        return aloud(*args, **kwargs)
+    finally:
+        _hearing.grads = []
+        _hearing.stacked = None
 
 
 def _eavesdropping(original: Function) -> Function | None:
@@ -149,7 +169,7 @@ def _eavesdropping(original: Function) -> Function | None:
     inner = getattr(original, "__wrapped__", None)
     if not isinstance(inner, types.FunctionType) or inner.__globals__ is not vars(clip_grad):
         return None
-    names = dict(inner.__globals__, torch=_Eavesdropper(_heard, torch))
+    names = dict(inner.__globals__, torch=_Eavesdropper(torch))
     total = names.get("_get_total_norm")
     total_inner = getattr(total, "__wrapped__", None)
     if isinstance(total_inner, types.FunctionType):
@@ -213,11 +233,6 @@ def _wrap_clip_norm(original: Function) -> Function:
         return total
 
     return clip_grad_norm_
-
-
-def _call_aloud(aloud: Function, clipping: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    _hearing.clipping = clipping
-    return aloud(*args, **kwargs)
 
 
 def _wrap_total_norm(original: Function) -> Function:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from .backward import BackwardWatch
@@ -53,7 +54,7 @@ class Preclip:
         self.entries: list[Entry] = []
         self._touched: list[Columns] = []
 
-    def add(self, grads: Sequence[Tensor], norms: Sequence[Tensor] | None, *, clipping: bool) -> None:
+    def add(self, grads: Sequence[Tensor], norms: Tensor | None, *, clipping: bool) -> None:
         """``grads`` as they are before clipping, with their norms if torch computed them.
 
         A second clip without a backward in between keeps what was measured at the first.
@@ -66,9 +67,9 @@ class Preclip:
         fresh = np.flatnonzero(~covered[columns])
         if len(fresh):
             if len(fresh) < len(grads):
-                chosen = [at[k] for k in fresh]
+                chosen = at[fresh]
                 grads = [grads[k] for k in chosen]
-                norms = None if norms is None else [norms[k] for k in chosen]
+                norms = None if norms is None else norms[torch.from_numpy(chosen)]
             measured = norms_of(grads, columns[fresh], norms)
             versions = None if clipping else _versions(grads)
             self.entries.append(Entry(columns[fresh], measured, self._backward.passes, versions, []))
@@ -118,15 +119,18 @@ class Preclip:
         self.entries.clear()
         self._touched = []
 
-    def _find(self, grads: Sequence[Tensor]) -> tuple[list[int], Columns]:
-        by_grad: dict[int, int] = {}
-        for column, ref in enumerate(self._catalog.refs):
-            parameter = ref()
-            if parameter is not None:
-                by_grad[id(parameter.grad)] = column
+    def _find(self, grads: Sequence[Tensor]) -> tuple[Columns, Columns]:
+        """Which of ``grads`` belong to watched parameters (positions), and their columns."""
+        theirs = list(map(id, grads))
+        ours = [id(None if parameter is None else parameter.grad) for parameter in self._catalog.parameters()]
+        if theirs == ours:
+            everything = np.arange(len(ours))
+            return everything, everything
+        by_grad = dict(zip(ours, range(len(ours)), strict=True))
         by_grad.pop(id(None), None)
-        found = [(k, by_grad[id(grad)]) for k, grad in enumerate(grads) if id(grad) in by_grad]
-        return [k for k, _ in found], np.array([column for _, column in found], np.intp)
+        found = [(k, by_grad[grad]) for k, grad in enumerate(theirs) if grad in by_grad]
+        at, columns = np.array(found, np.intp).reshape(-1, 2).T
+        return at, columns
 
     def _keep_current(self, columns: Columns, clipping: bool) -> Mask:
         """Drops entries about these columns that a backward has overtaken; gives what the others cover."""

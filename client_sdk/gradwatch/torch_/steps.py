@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Final
 
-__all__ = ["Steps"]
+__all__ = ["UNKNOWN", "Steps"]
+
+UNKNOWN: Final = -1
+"""An optimizer that has not stepped yet."""
 
 
 class Steps:
@@ -44,9 +48,9 @@ class Steps:
         self._stepped.add(optimizer)
         return self._current
 
-    def taken(self, optimizer: int) -> None:
-        """``optimizer`` has stepped: what it needed a backward for is done."""
-        self._backward.discard(optimizer)
+    def taken(self) -> None:
+        """An optimizer has stepped. What backwards before it wrote into the parameters of others does not count."""
+        self._backward.clear()
 
     def complete(self, known: Collection[int]) -> bool:
         """Whether all ``known`` optimizers have stepped in the current step."""
@@ -57,7 +61,7 @@ class Steps:
         self._closed = True
 
     def saw_backward(self, optimizer: int) -> None:
-        """A parameter of ``optimizer`` got a gradient."""
+        """A parameter of ``optimizer`` got a gradient; :data:`UNKNOWN` if nobody knows whose it is."""
         self._backward.add(optimizer)
 
     def scalar_step(self) -> int:

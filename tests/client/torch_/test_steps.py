@@ -15,12 +15,12 @@ def test_one_optimizer_counts_up_from_the_start_step() -> None:
 def test_a_scalar_after_a_backward_belongs_to_the_coming_step() -> None:
     steps = Steps(0)
     steps.begin(0)
-    steps.taken(0)
+    steps.taken()
     assert steps.scalar_step() == 0
     steps.saw_backward(0)
     assert steps.scalar_step() == 1
     assert steps.begin(0) == 1
-    steps.taken(0)
+    steps.taken()
     assert steps.scalar_step() == 1
 
 
@@ -39,17 +39,17 @@ def test_five_critic_steps_for_one_of_the_generator() -> None:
 def test_the_generators_backward_belongs_to_the_step_that_the_critic_began() -> None:
     steps = Steps(0)
     steps.begin(0)
-    steps.taken(0)
+    steps.taken()
     steps.begin(1)
-    steps.taken(1)
+    steps.taken()
     steps.saw_backward(0)
     assert steps.scalar_step() == 1
     steps.begin(0)
-    steps.taken(0)
+    steps.taken()
     steps.saw_backward(1)
     assert steps.scalar_step() == 1
     steps.begin(1)
-    steps.taken(1)
+    steps.taken()
     steps.saw_backward(0)
     assert steps.scalar_step() == 2
 
