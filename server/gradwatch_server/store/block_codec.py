@@ -8,6 +8,7 @@ exponents that neighbours share; about 3.1 bytes are left of a float32 gradient 
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import threading
 from collections.abc import Iterator
@@ -103,12 +104,27 @@ def encode_chunk(piece: Piece) -> bytes:
     return _join(_HEAD.pack(_VERSION, _CHUNK, flags, itemsize, n, rows, 0), sections)
 
 
+@contextlib.contextmanager
+def _whole() -> Iterator[None]:
+    try:
+        yield
+    except (zstandard.ZstdError, struct.error, ValueError, StopIteration) as error:
+        raise StoreError(
+            f"a stored block is damaged ({error}). Check the database with `gradwatch doctor --db`, and restore a backup."
+        ) from error
+
+
 def decode_chunk(body: bytes, series: int) -> Piece:
     """The inverse of :func:`encode_chunk`; ``values`` is a transposed view.
 
     Raises:
         StoreError: written by a newer version, or damaged.
     """
+    with _whole():
+        return _decode_chunk(body, series)
+
+
+def _decode_chunk(body: bytes, series: int) -> Piece:
     flags, itemsize, n, rows = _head(body, _CHUNK)
     sections = _sections(body)
     steps = np.cumsum(_unshuffle(next(sections), "<i8")).astype(np.float64)
@@ -151,6 +167,11 @@ def decode_buckets(body: bytes, width: int, first: int) -> Buckets:
     Raises:
         StoreError: written by a newer version, or damaged.
     """
+    with _whole():
+        return _decode_buckets(body, width, first)
+
+
+def _decode_buckets(body: bytes, width: int, first: int) -> Buckets:
     flags, _, n, rows = _head(body, _BUCKETS)
     sections = _sections(body)
     axis = _unshuffle(next(sections), "<i8").reshape(3, n)

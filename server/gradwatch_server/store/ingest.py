@@ -23,6 +23,9 @@ PACE_S: Final = 10.0
 """Time constant of ``steps_per_s``, in seconds of the frames' own clock."""
 
 PACE_MIN_S: Final = 0.5
+MAX_STORED_STEP: Final = 2**40
+"""Steps from here on are refused: the widest buckets of the pyramid would no longer fit a screen."""
+
 MAX_SUMMARY: Final = 64
 """Most statistics in a run's summary."""
 
@@ -164,6 +167,10 @@ def _check_blocks(stream: StreamHandle, layout: Layout, blocks: Sequence[Block])
             raise ProtocolError(
                 f"step {block.steps[0]:.0f} of {name!r} came after step {last:.0f}: steps must rise. Training that goes "
                 "back to an earlier step must start a new segment (a new gradwatch.watch with start_step)"
+            )
+        if block.steps[-1] >= MAX_STORED_STEP:
+            raise ProtocolError(
+                f"step {block.steps[-1]:.0f} of {name!r}: steps below {MAX_STORED_STEP:,} are taken"
             )
         newest[column.series.idx] = float(block.steps[-1])
         columns.append(column)

@@ -51,6 +51,7 @@ class LiveRun:
     series: dict[tuple[int, str, str], SeriesRef]
     segment: int = 0
     """Index of the newest segment: only its streams speak for the run's state."""
+    listed: tuple[TensorInfo, ...] = ()
     pace_steps: int = 0
     pace_time: float = 0.0
     """Steps since, and time of, the last update of ``steps_per_s``."""
@@ -106,9 +107,11 @@ class StreamHandle:
         return self.live.run
 
     @property
-    def tensors(self) -> list[TensorInfo]:
-        """The run's tensors by index."""
-        return list(self.live.tensors.values())
+    def tensors(self) -> Sequence[TensorInfo]:
+        """The run's tensors by index; the same object until there are more."""
+        if len(self.live.listed) != len(self.live.tensors):
+            self.live.listed = tuple(self.live.tensors.values())
+        return self.live.listed
 
 
 @dataclass(slots=True, eq=False)
@@ -210,6 +213,10 @@ def place_tensors(live: LiveRun, tensors: Sequence[Tensor]) -> tuple[npt.NDArray
                 kind=tensor.kind,
                 trainable=tensor.trainable,
                 optimizer=tensor.optimizer,
+                param_group=tensor.group,
+                fan_in=tensor.fan_in,
+                init_std=tensor.init_std,
+                sparse=tensor.sparse,
             )
             live.tensors[tensor.name] = info
             added.tensors.append(info)

@@ -6,6 +6,7 @@ the newest value as it is, and how many values were present, NaN, infinite and e
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from ..models import FLAG_INF, FLAG_NAN, FLAG_PRESENT, FLAG_ZERO
 
-__all__ = ["INF", "NAN", "PRESENT", "ZERO", "Buckets", "coarsen", "fold", "to_f4"]
+__all__ = ["INF", "NAN", "PRESENT", "ZERO", "Buckets", "coarsen", "dense", "fold", "to_f4"]
 
 F4: Final = np.float32
 _NAN4: Final = np.float32(np.nan)
@@ -131,16 +132,17 @@ def _newest(there: npt.NDArray[np.bool_], starts: npt.NDArray[np.int64]) -> npt.
 
 
 def coarsen(parts: Sequence[Buckets], width: int) -> Buckets:
-    """Buckets of one width, the parts one after the other, as wider ones (``width`` a multiple of theirs).
+    """Buckets as wider ones, or as wide ones (``width`` a multiple of the parts', which are equal).
 
-    Parts may differ in rows: a later one may have more. The result has as many as the widest, and begins with the bucket
-    that holds the first part's first.
+    Parts come in the order of their steps; the last bucket of one and the first of the next may be the same bucket. A later
+    part may have more rows. The result runs from the bucket of the first part's first to that of the last part's last.
     """
-    step = width // parts[0].width
     joined = parts[0] if len(parts) == 1 else _join(parts)
-    number = (joined.first + np.arange(len(joined.steps))) // step
+    own = np.concatenate([np.arange(part.first, part.first + len(part.steps)) for part in parts])
+    number = own // (width // parts[0].width)
+    first, n = int(number[0]), int(number[-1]) - int(number[0]) + 1
     starts = np.concatenate(([0], np.flatnonzero(np.diff(number)) + 1))
-    first = int(number[0])
+    at = number[starts] - first
     if joined.counts is None and bool(joined.steps.all()):
         low = np.minimum.reduceat(joined.low, starts, axis=1)
         high = np.maximum.reduceat(joined.high, starts, axis=1)
@@ -158,25 +160,69 @@ def coarsen(parts: Sequence[Buckets], width: int) -> Buckets:
     ends = np.maximum.reduceat(joined.ends, starts)
     newest_step = _newest((joined.ends >= 0)[:, None], starts)[:, 0]
     times = np.where(newest_step < 0, 0.0, joined.times[np.maximum(newest_step, 0)])
-    return Buckets(width, first, low, high, last, counts, np.add.reduceat(joined.steps, starts), ends, times)
+    steps = np.add.reduceat(joined.steps, starts)
+    whole = Buckets(width, first, low, high, last, counts, steps, ends, times)
+    return whole if len(at) == n else _at(whole, at, n)
 
 
 def _join(parts: Sequence[Buckets]) -> Buckets:
-    first, width = parts[0].first, parts[0].width
-    n = parts[-1].first + len(parts[-1].steps) - first
+    """The columns of all parts one after the other, whatever their numbers."""
     rows = max(len(part.last) for part in parts)
-    planes = [np.full((rows, n), _NAN4) for _ in range(3)]
     mixed = any(part.counts is not None or len(part.last) < rows for part in parts)
-    counts = np.zeros((4, rows, n), np.uint32) if mixed else None
-    steps, ends, times = np.zeros(n, np.int64), np.full(n, -1, np.int64), np.zeros(n)
-    for part in parts:
-        at = slice(part.first - first, part.first - first + len(part.steps))
-        for plane, source in zip(planes, (part.low, part.high, part.last), strict=True):
-            plane[: len(source), at] = source
-        if counts is not None:
-            counts[:, : len(part.last), at] = part.full_counts()
-        steps[at], ends[at], times[at] = part.steps, part.ends, part.times
-    return Buckets(width, first, planes[0], planes[1], planes[2], counts, steps, ends, times)
+    low, high, last = (
+        np.concatenate([_widen(plane, rows, _NAN4) for plane in planes], axis=-1)
+        for planes in zip(*((part.low, part.high, part.last) for part in parts), strict=True)
+    )
+    counts = None
+    if mixed:
+        counts = np.concatenate([_widen(part.full_counts(), rows, 0) for part in parts], axis=-1)
+    return Buckets(
+        parts[0].width,
+        parts[0].first,
+        low,
+        high,
+        last,
+        counts,
+        np.concatenate([part.steps for part in parts]),
+        np.concatenate([part.ends for part in parts]),
+        np.concatenate([part.times for part in parts]),
+    )
+
+
+def _widen(plane: npt.NDArray[Any], rows: int, empty: Any) -> npt.NDArray[Any]:
+    """``[..., rows, n]`` from fewer rows."""
+    missing = rows - plane.shape[-2]
+    if missing == 0:
+        return plane
+    shape = (*plane.shape[:-2], missing, plane.shape[-1])
+    return np.concatenate([plane, np.full(shape, empty, plane.dtype)], axis=-2)
+
+
+def dense(buckets: Buckets, first: int, n: int) -> Buckets:
+    """The buckets ``first .. first + n``, of which ``buckets`` are some and the others are empty."""
+    if buckets.first == first and len(buckets.steps) == n:
+        return buckets
+    number = np.arange(buckets.first, buckets.first + len(buckets.steps)) - first
+    return _at(dataclasses.replace(buckets, first=first), number, n)
+
+
+def _at(buckets: Buckets, at: npt.NDArray[np.int64], n: int) -> Buckets:
+    """Column i moved to column ``at[i]`` of ``n``; the others are empty."""
+    counts = None
+    if buckets.counts is not None:
+        counts = np.zeros((*buckets.counts.shape[:2], n), np.uint32)
+        counts[:, :, at] = buckets.counts
+    return Buckets(
+        buckets.width,
+        buckets.first,
+        _spread(buckets.low.T, at, n),
+        _spread(buckets.high.T, at, n),
+        _spread(buckets.last.T, at, n),
+        counts,
+        _place(buckets.steps, at, n, 0),
+        _place(buckets.ends, at, n, -1),
+        _place(buckets.times, at, n, 0.0),
+    )
 
 
 def to_f4(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -19,6 +19,7 @@ __all__ = [
     "find_runs",
     "find_series",
     "groups_of_run",
+    "lane_ends",
     "levels_end",
     "marks_of_run",
     "revision",
@@ -27,6 +28,9 @@ __all__ = [
     "series_of_run",
     "statistics_of_run",
     "tail_bodies",
+    "tail_by_id",
+    "tail_lanes",
+    "tail_sizes",
     "tensors_of_run",
 ]
 
@@ -130,6 +134,10 @@ def tensors_of_run(conn: Connection, run_no: int) -> list[TensorInfo]:
             kind=row.kind,
             trainable=row.trainable,
             optimizer=row.optimizer,
+            param_group=row.param_group,
+            fan_in=row.fan_in,
+            init_std=row.init_std,
+            sparse=row.sparse,
         )
         for row in conn.execute(select(t.tensors).where(c.run_no == run_no).order_by(c.idx))
     ]
@@ -232,6 +240,48 @@ def levels_end(
         newest = select(c.level, c.first_step, c.last_step).where(this).order_by(c.first_step.desc()).limit(1)
         parts.append(select(newest.subquery()))
     return {int(level): (int(first), int(last)) for level, first, last in conn.execute(union_all(*parts))}
+
+
+def lane_ends(conn: Connection, run_no: int, segment: int) -> dict[int, dict[int, tuple[int, int]]]:
+    """Of every series and level of a segment: first and last step of the newest block."""
+    c = t.blocks.c
+    this = (c.run_no == run_no) & (c.segment == segment)
+    rows = conn.execute(
+        select(c.series, c.level, func.max(c.first_step), func.max(c.last_step))
+        .where(this)
+        .group_by(c.series, c.level)
+    )
+    found: dict[int, dict[int, tuple[int, int]]] = {}
+    for series, level, first, last in rows:
+        found.setdefault(int(series), {})[int(level)] = (int(first), int(last))
+    return found
+
+
+def tail_sizes(conn: Connection, run_no: int, segment: int, rank: int) -> list[tuple[int, int, int]]:
+    """Rows of the tail of a lane in order: id, last step, size in bytes."""
+    c = t.tail.c
+    this = (c.run_no == run_no) & (c.segment == segment) & (c.rank == rank)
+    rows = conn.execute(select(c.id, c.last_step, c.size).where(this).order_by(c.id))
+    return [(int(id), int(last), int(size)) for id, last, size in rows]
+
+
+def tail_by_id(
+    conn: Connection, low: int, high: int, run_no: int, segment: int, rank: int
+) -> list[tuple[int, int, bytes]]:
+    """Rows of the tail of a lane with ``low <= id <= high``: id, last step, body."""
+    c = t.tail.c
+    this = (c.run_no == run_no) & (c.segment == segment) & (c.rank == rank)
+    rows = conn.execute(
+        select(c.id, c.last_step, c.body).where(this & (c.id >= low) & (c.id <= high)).order_by(c.id)
+    )
+    return [(int(id), int(last), bytes(body)) for id, last, body in rows]
+
+
+def tail_lanes(conn: Connection) -> list[tuple[int, int, int]]:
+    """What has a tail: run, segment, rank."""
+    c = t.tail.c
+    rows = conn.execute(select(c.run_no, c.segment, c.rank).distinct())
+    return [(int(run_no), int(segment), int(rank)) for run_no, segment, rank in rows]
 
 
 def marks_of_run(conn: Connection, run_no: int, run_id: str, since: int) -> list[RunMark]:

@@ -23,8 +23,8 @@ __all__ = ["HEAD", "metadata", "open_database"]
 HEAD: Final = "0001"
 """The newest migration in :mod:`.migrations`."""
 
-TABLES: Final = (tables, alert_tables)
-"""The modules that put tables into the metadata."""
+TABLE_MODULES: Final = (tables, alert_tables)
+"""The modules whose tables make up the database."""
 
 metadata: Final[MetaData] = tables.metadata
 

@@ -31,6 +31,8 @@ from ..models import (
     Values,
 )
 from . import queries, writes
+from .background import Background
+from .compactor import Lane
 from .database import Database
 from .ingest import Changes, take
 from .live import LiveRun, StreamHandle
@@ -74,26 +76,35 @@ class RunPage:
 class Store:
     """Opened by :meth:`open`. ``append`` is for one thread (the event loop); everything else for any."""
 
-    def __init__(self, database: Database, *, clock: Callable[[], float]) -> None:
+    def __init__(self, database: Database, *, clock: Callable[[], float], background: bool) -> None:
         self.database = database
         self._clock = clock
         self._lock = threading.Lock()
         self._lives: dict[str, LiveRun] = {}
         self._streams: dict[int, StreamHandle] = {}
         self._pending: list[tuple[Changes, Appended]] = []
+        self._background = Background(database)
+        if background:
+            self._background.start()
 
     @staticmethod
-    def open(url: str, *, clock: Callable[[], float] = time.time) -> Store:
-        """The database at a path or address, created or brought up to date.
+    def open(url: str, *, clock: Callable[[], float] = time.time, background: bool = True) -> Store:
+        """The database at a path or address, created or brought up to date. Without ``background`` it is put in order only
+        by :meth:`compact`.
 
         Raises:
             StoreError: it can't be used; the sentence says why and what to do.
         """
-        return Store(open_database(url), clock=clock)
+        return Store(open_database(url), clock=clock, background=background)
 
     def close(self) -> None:
         """Commits what waits, and closes."""
+        self._background.stop()
         self.database.close()
+
+    def compact(self) -> None:
+        """Puts everything in order that has arrived and makes whole chunks, and frees what deleted runs took."""
+        self._background.catch_up()
 
     # --- streams come in ---
 
@@ -182,6 +193,9 @@ class Store:
             if error is not None:
                 appended.done.set_exception(error)
             else:
+                stream = changes.stream
+                lane = Lane(stream.live.no, stream.segment, stream.rank)
+                self._background.stored(lane, changes.last_step, ended=changes.ended)
                 appended.marks = changes.marks
                 appended.done.set_result(changes.next_seq)
 
@@ -374,7 +388,7 @@ class Store:
     def delete_run(self, run_id: str) -> Future[None]:
         """Forgets the run; its space is freed soon after. Streams of it are closed. The future raises NotFound."""
 
-        def work(conn: Connection) -> None:
+        def work(conn: Connection) -> int:
             live = self._live(conn, run_id)
             with self._lock:
                 self._lives.pop(run_id, None)
@@ -382,8 +396,20 @@ class Store:
                     stream.closed = "this run was deleted"
                     del self._streams[stream.no]
             writes.delete_run(conn, live.no, run_id)
+            return live.no
 
-        return self.database.write(work)
+        gone: Future[None] = Future()
+
+        def after(done: Future[int]) -> None:
+            error = done.exception()
+            if error is not None:
+                gone.set_exception(error)
+                return
+            self._background.deleted(done.result())
+            gone.set_result(None)
+
+        self.database.write(work).add_done_callback(after)
+        return gone
 
 
 def _located(conn: Connection, run_id: str, scope: str, name: str) -> tuple[queries.SeriesKey, list[Segment]]:

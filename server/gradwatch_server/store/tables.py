@@ -134,6 +134,10 @@ tensors: Final = Table(
     Column("kind", String(32), nullable=False),
     Column("trainable", Boolean, nullable=False),
     Column("optimizer", Integer, nullable=False),
+    Column("param_group", Integer, nullable=False),
+    Column("fan_in", BigInteger),
+    Column("init_std", Double),
+    Column("sparse", Boolean, nullable=False),
 )
 
 tensor_groups: Final = Table(
@@ -172,8 +176,9 @@ tail: Final = Table(
     Column("segment", Integer, nullable=False),
     Column("rank", Integer, nullable=False),
     Column("last_step", BigInteger, nullable=False),
+    Column("size", Integer, nullable=False),
     Column("body", LargeBinary, nullable=False),
-    Index(None, "run_no", "segment", "rank", "id", "last_step"),
+    Index(None, "run_no", "segment", "rank", "id", "last_step", "size"),
     sqlite_autoincrement=True,
 )
 """What has arrived and isn't in blocks yet, as it came (:mod:`.tail`). The compactor empties it."""

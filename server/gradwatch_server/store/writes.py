@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
@@ -17,6 +17,7 @@ from .plain import to_int32s, to_json
 from .tail import pack
 
 __all__ = [
+    "NewBlock",
     "apply_changes",
     "delete_run",
     "edit_run",
@@ -26,6 +27,7 @@ __all__ = [
     "insert_run",
     "insert_segment",
     "insert_stream",
+    "put_blocks",
     "save_run",
 ]
 
@@ -49,6 +51,8 @@ _STREAM_MOVES: Final = (
     .where(t.streams.c.no == bindparam("b_no"))
     .values(next_seq=bindparam("b_next"), ended=bindparam("b_ended"))
 )
+
+_TAIL_GONE: Final = delete(t.tail).where(t.tail.c.id == bindparam("b_id"))
 
 
 def insert_run(conn: Connection, run: Run, key_hash: str, optimizers: Sequence[dict[str, Any]]) -> int:
@@ -150,14 +154,55 @@ def apply_changes(conn: Connection, group: Sequence[Changes]) -> None:
             _add_lost(conn, changes)
 
 
+@dataclass(frozen=True, slots=True)
+class NewBlock:
+    """A row of the table ``blocks``."""
+
+    run_no: int
+    series: int
+    segment: int
+    level: int
+    first_step: int
+    last_step: int
+    body: bytes
+
+
+def put_blocks(
+    conn: Connection,
+    run_no: int,
+    blocks: Sequence[NewBlock],
+    merged: Sequence[NewBlock],
+    done: Sequence[int],
+) -> bool:
+    """Stores ``blocks``, replaces those that ``merged`` extend, and removes the rows of the tail that are in them. False,
+    and nothing changed, if the run is gone."""
+    if conn.execute(select(t.runs.c.no).where(t.runs.c.no == run_no)).one_or_none() is None:
+        return False
+    if blocks:
+        conn.execute(insert(t.blocks), [asdict(block) for block in blocks])
+    c = t.blocks.c
+    for block in merged:
+        this = (c.run_no == run_no) & (c.series == block.series) & (c.segment == block.segment)
+        conn.execute(
+            update(t.blocks)
+            .where(this & (c.level == block.level) & (c.first_step == block.first_step))
+            .values(last_step=block.last_step, body=block.body)
+        )
+    if done:
+        conn.execute(_TAIL_GONE, [{"b_id": id} for id in done])
+    return True
+
+
 def _tail_row(changes: Changes) -> dict[str, Any]:
     stream = changes.stream
+    body = pack(changes.pieces)
     return {
         "run_no": stream.live.no,
         "segment": stream.segment,
         "rank": stream.rank,
         "last_step": changes.last_step,
-        "body": pack(changes.pieces),
+        "size": len(body),
+        "body": body,
     }
 
 
@@ -215,6 +260,10 @@ def _tensor_row(run_no: int, tensor: TensorInfo) -> dict[str, Any]:
         "kind": tensor.kind,
         "trainable": tensor.trainable,
         "optimizer": tensor.optimizer,
+        "param_group": tensor.param_group,
+        "fan_in": tensor.fan_in,
+        "init_std": tensor.init_std if tensor.init_std is None or math.isfinite(tensor.init_std) else None,
+        "sparse": tensor.sparse,
     }
 
 

@@ -1,0 +1,135 @@
+"""The thread that keeps the store in order while runs stream: compaction, and the space of deleted runs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Final
+
+from ..errors import StoreError
+from . import queries, writes
+from .compactor import Compactor, Lane
+from .database import Database
+from .series import CHUNK_STEPS
+
+__all__ = ["Background"]
+
+RETRY_S: Final = 2.0
+_TRASH_ROWS: Final = 64
+"""Big rows removed in one transaction, so that deleting a long run holds nobody up."""
+
+log = logging.getLogger("gradwatch.store")
+
+
+class Background:
+    """Told of what was stored, it does the rest when it is due. :meth:`work` does one thing and may be called by hand.
+
+    ``start`` begins with what an earlier process left over.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._compactor = Compactor(database)
+        self._one = threading.Lock()
+        self._wake = threading.Condition()
+        self._due: dict[Lane, bool] = {}
+        self._begun: dict[Lane, int] = {}
+        self._trash = False
+        self._gone: list[int] = []
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread = threading.Thread(target=self._run, name="gradwatch-compactor", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread after what it is doing; the rest is done after the next start."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def stored(self, lane: Lane, last_step: int, *, ended: bool) -> None:
+        """Rows of ``lane`` were committed. It is due when they go beyond a chunk, or when its stream has ended."""
+        number = last_step // CHUNK_STEPS
+        begun = self._begun.setdefault(lane, number)
+        if number > begun or ended:
+            self._begun[lane] = max(number, begun)
+            with self._wake:
+                self._due[lane] = self._due.get(lane, False) or ended
+                self._wake.notify()
+
+    def deleted(self, run_no: int) -> None:
+        """A run was deleted."""
+        with self._wake:
+            self._trash = True
+            self._gone.append(run_no)
+            self._wake.notify()
+
+    def catch_up(self) -> None:
+        """Looks for everything that there is to do, and does it in the calling thread."""
+        self._look()
+        while self.work():
+            pass
+
+    def work(self) -> bool:
+        """One pass of one lane, or a bit of the trash. False if there was nothing to do.
+
+        Raises:
+            StoreError: the database failed; it stays to be done.
+        """
+        with self._one:
+            lane, everything = self._next()
+            if lane is not None:
+                self._compact(lane, everything)
+                return True
+            if self._trash:
+                self._trash = self._database.write(
+                    lambda conn: writes.empty_trash(conn, _TRASH_ROWS)
+                ).result()
+                return True
+        return False
+
+    def _next(self) -> tuple[Lane | None, bool]:
+        with self._wake:
+            while self._gone:
+                self._compactor.forget(self._gone.pop())
+            lane = next(iter(self._due), None)
+            return lane, lane is not None and self._due.pop(lane)
+
+    def _compact(self, lane: Lane, everything: bool) -> None:
+        more = True
+        try:
+            more = self._compactor.compact(lane, everything=everything)
+        finally:
+            if more:
+                with self._wake:
+                    self._due[lane] = self._due.get(lane, False) or everything
+
+    def _look(self) -> None:
+        lanes = self._database.read(queries.tail_lanes)
+        with self._wake:
+            self._trash = True
+            for lane in lanes:
+                self._due.setdefault(Lane(*lane), False)
+
+    def _run(self) -> None:
+        looked = False
+        while True:
+            with self._wake:
+                while looked and not (self._stopping or self._due or self._trash):
+                    self._wake.wait()
+                if self._stopping:
+                    return
+            try:
+                if not looked:
+                    self._look()
+                    looked = True
+                self.work()
+            except StoreError as error:
+                log.warning("putting the store in order failed and is tried again: %s", error)
+                with self._wake:
+                    self._wake.wait(RETRY_S)
