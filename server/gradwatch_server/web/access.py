@@ -184,7 +184,8 @@ async def guard(request: Request) -> None:
     viewer = await viewer_of(request)
     if viewer.may_edit:
         return
-    route = getattr(request.scope.get("route"), "path", "")
+    # Some versions of FastAPI give a route's path with the prefixes of its routers, others without.
+    route = "/api/v1" + getattr(request.scope.get("route"), "path", "").removeprefix("/api/v1")
     if route not in SHARED:
         raise Forbidden("This link doesn't show that.")
     run_id = request.path_params.get("run_id") or request.query_params.get("run")
