@@ -22,6 +22,7 @@ __all__ = [
     "lane_ends",
     "levels_end",
     "marks_of_run",
+    "newest_blocks",
     "revision",
     "run_of",
     "segments_of_run",
@@ -225,6 +226,16 @@ def block_bodies(
         .order_by(c.first_step)
     )
     return [(int(first), bytes(body)) for first, body in rows]
+
+
+def newest_blocks(conn: Connection, key: SeriesKey, segment: int, high: int) -> list[tuple[int, bytes]]:
+    """The two newest chunks that begin below ``high``, the newest first: last step and body."""
+    c = t.blocks.c
+    this = (c.run_no == key.run_no) & (c.series == key.series) & (c.segment == segment) & (c.level == 0)
+    rows = conn.execute(
+        select(c.last_step, c.body).where(this & (c.first_step < high)).order_by(c.first_step.desc()).limit(2)
+    )
+    return [(int(last), bytes(body)) for last, body in rows]
 
 
 def levels_end(

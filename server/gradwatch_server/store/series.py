@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from ..models import Segment, Series, SeriesQuery, Values
 from .block_codec import decode_buckets, decode_chunk
 from .pyramid import Buckets, coarsen, fold
-from .queries import SeriesKey, block_bodies, levels_end, tail_bodies
+from .queries import SeriesKey, block_bodies, levels_end, newest_blocks, tail_bodies
 from .tail import Piece, unpack
 
 __all__ = [
@@ -74,10 +74,19 @@ class SegmentReader:
         ]
         return [piece for piece in pieces if piece is not None]
 
-    @property
-    def newest(self) -> int:
-        """The newest step, -1 if there is none."""
-        return int(self.tail[-1].steps[-1]) if self.tail else self.stored
+    def newest(self, high: int) -> int:
+        """The newest step below ``high``, -1 if there is none."""
+        for piece in reversed(self.tail):
+            before = piece.between(0, high)
+            if before is not None:
+                return int(before.steps[-1])
+        if self.stored < high:
+            return self.stored
+        for last, body in newest_blocks(self._conn, self._key, self._segment, high):
+            before = decode_chunk(body, self._key.series).between(0, high) if last >= high else None
+            if before is not None or last < high:
+                return int(before.steps[-1]) if before is not None else last
+        return -1
 
     def exact(self, low: int, high: int) -> Iterator[Piece]:
         """Exact values of steps ``low <= step < high``, in order."""
@@ -222,7 +231,12 @@ def read_series(conn: Connection, key: SeriesKey, segments: Sequence[Segment], q
     and ends with the newest step or ``to_step``; both end buckets are whole."""
     stretches = _stretches(conn, key, segments, query.segment)
     rows = None if query.rows is None else np.array(query.rows, np.int64)
-    newest = max((min(s.reader.newest, s.high - 1) for s in stretches), default=-1)
+    newest = -1
+    for stretch in reversed(stretches):
+        found = stretch.reader.newest(stretch.high)
+        if found >= stretch.low:
+            newest = found
+            break
     begin = min((s.start_step for s in segments), default=0) if query.segment is None else 0
     low = max(query.from_step, begin)
     high = newest + 1 if query.to_step is None else min(query.to_step, newest + 1)
