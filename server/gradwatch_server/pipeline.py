@@ -19,7 +19,7 @@ from .models import GroupInfo, Run, RunMark, StoredBlock, TensorInfo
 from .plain import PRIVATE, run_plain, status_plain
 from .store import Appended, OpenedStream, Store, StreamHandle
 
-__all__ = ["LOST_AFTER", "Announcer", "Observer", "Pipeline"]
+__all__ = ["LOST_AFTER", "Announcer", "Follower", "Observer", "Pipeline"]
 
 STATUS_SECONDS: Final = 0.5
 """How often a run's numbers in lists change, at most."""
@@ -86,6 +86,23 @@ class Observer(Protocol):
         """The run's state is another one."""
 
 
+class Follower(Protocol):
+    """Hears of what has been stored: the health engine. Never waits."""
+
+    def feed(
+        self,
+        run: Run,
+        segment: int,
+        tensors: Sequence[TensorInfo],
+        blocks: Sequence[StoredBlock],
+        marks: Sequence[RunMark] = (),
+    ) -> None:
+        """Numbers that are durable now, of the segment with this index."""
+
+    def run_ended(self, run: Run) -> None:
+        """No more of this run will come, or not soon."""
+
+
 class Pipeline:
     """Takes what trainers send.
 
@@ -93,7 +110,8 @@ class Pipeline:
         store: where it is kept.
         hub: who hears of numbers.
         announce: tells of everything else.
-        observer: who judges it.
+        observer: who judges it before it is stored.
+        follower: who judges it afterwards.
         clock: seconds since 1970.
     """
 
@@ -103,12 +121,14 @@ class Pipeline:
         hub: Hub,
         announce: Announcer,
         observer: Observer,
+        follower: Follower,
         clock: Callable[[], float],
     ) -> None:
         self.store = store
         self.hub = hub
         self._announce = announce
         self._observer = observer
+        self._follower = follower
         self._clock = clock
         self.loop = asyncio.get_running_loop()
         """The event loop that everything runs on."""
@@ -178,7 +198,12 @@ class Pipeline:
             return
         for run in runs:
             self._observer.run_changed(run)
+            self._follow_state(run)
             self._announce.run(run)
+
+    def _follow_state(self, run: Run) -> None:
+        if run.state != "running":
+            self._follower.run_ended(run)
 
     def _stored(
         self,
@@ -195,12 +220,15 @@ class Pipeline:
         run = stream.run
         if appended.blocks:
             self.hub.publish(Update(run_id=run.id, segment=stream.segment, blocks=tuple(appended.blocks)))
+        if stream.speaks and (appended.blocks or appended.marks):
+            self._follower.feed(run, stream.segment, stream.tensors, appended.blocks, appended.marks)
         if appended.declared:
             self._announce("schema", run.id, {"tensor_count": run.tensor_count})
         for mark in appended.marks:
             self._announce_mark(mark)
         if appended.state is not None:
             self._observer.run_changed(run)
+            self._follow_state(run)
             self._announce.run(run)
         self._changed[run.id] = stream
         if not stored.done():

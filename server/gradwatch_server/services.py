@@ -15,6 +15,7 @@ from jinja2 import Environment
 from .alerting import Alerting
 from .assets import Assets
 from .config import Config
+from .health_watch import HealthWatch
 from .hub import Hub
 from .metrics import Metrics
 from .pipeline import Announcer, Pipeline
@@ -89,6 +90,7 @@ class Services:
     hub: Hub
     announce: Announcer
     alerting: Alerting
+    health: HealthWatch
     sharing: Sharing
     pipeline: Pipeline
     assets: Assets
@@ -128,7 +130,8 @@ async def open_services(
         alerting = Alerting(store, announce, clock)
         sharing = Sharing(store.database, clock)
         await asyncio.to_thread(alerting.load)
-        pipeline = Pipeline(store, hub, announce, alerting, clock)
+        health = HealthWatch(store, hub, announce, clock)
+        pipeline = Pipeline(store, hub, announce, alerting, health, clock)
         services = Services(
             config=config,
             clock=clock,
@@ -140,11 +143,13 @@ async def open_services(
             hub=hub,
             announce=announce,
             alerting=alerting,
+            health=health,
             sharing=sharing,
             pipeline=pipeline,
             assets=assets,
             templates=templates,
         )
+        health.start()
         ticking = [asyncio.ensure_future(pipeline.tick()), asyncio.ensure_future(alerting.run())]
         try:
             yield services
@@ -153,6 +158,7 @@ async def open_services(
             for task in ticking:
                 task.cancel()
             await asyncio.gather(*ticking, return_exceptions=True)
+            await asyncio.to_thread(health.stop)
             await alerting.drain()
             await announce.drain()
     finally:

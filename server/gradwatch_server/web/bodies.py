@@ -120,6 +120,10 @@ class TensorOut(BaseModel):
     kind: str
     trainable: bool
     optimizer: int
+    param_group: int
+    fan_in: int | None
+    init_std: Number | None
+    sparse: bool
 
 
 class GroupOut(BaseModel):

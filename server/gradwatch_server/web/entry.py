@@ -59,6 +59,8 @@ async def end_session(request: Request) -> Response:
     """Ends this browser's session."""
     services = services_of(request)
     identity = await identify(request)
+    if not identity.viewer.may_edit:
+        raise Forbidden("This link is for looking only.")
     check_page(request, identity)
     if identity.session:
         services.sessions.end(identity.session, services.clock())

@@ -105,6 +105,7 @@ async def delete_run(request: Request, run: VisibleRun) -> Response:
     services.trainers.fence_run(run.id)
     await asyncio.wrap_future(services.store.delete_run(run.id))
     services.alerting.run_deleted(run.id)
+    services.health.run_deleted(run.id)
     services.announce("run_deleted", run.id, {"id": run.id})
     return Response(status_code=204)
 
