@@ -1,0 +1,187 @@
+"""What the loss says: diverging, oscillating, stalled, and validation that worsens while training improves."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import islice
+
+from ..baseline import mad, median
+from ..incidents import Evidence, Finding, Origin, Severity
+from ..layout import Layout
+from ..losses import CRITICAL, ELEVATED, RAISED
+from ..memory import Memory
+
+__all__ = ["Diverging", "Oscillating", "Overfitting", "Stalled"]
+
+
+@dataclass(slots=True)
+class Diverging:
+    """A loss that stays far above its baseline (science notes, D4: no false alarm in 87,000 healthy steps).
+
+    A jump that falls again while LR and updates are as ever looks like new data, not like divergence: it gets 30 losses
+    of grace as info.
+    """
+
+    reference: float = math.nan
+    jump: float = 0.0
+    peak: float = 0.0
+    onset: int = -1
+    age: int = 0
+
+    def look(self, memory: Memory, layout: Layout) -> Finding | None:
+        """The finding while the loss is worse than it was."""
+        loss = memory.loss
+        if self.reference != self.reference:
+            if loss.level < RAISED:
+                return None
+            self.reference, self.jump, self.age = loss.base, loss.near - loss.base, 0
+            self.peak = loss.near3
+            self.onset = self._began(memory)
+        elif loss.near < self.reference + 0.3 * self.jump:
+            self.reference = math.nan
+            return None
+        self.age += 1
+        self.peak = max(self.peak, loss.near3)
+        return self._finding(memory, layout)
+
+    def _began(self, memory: Memory) -> int:
+        loss = memory.loss
+        limit = loss.base + 0.5 * self.jump
+        back = 0
+        for value in islice(reversed(loss.recent), 0, 40):
+            if value < limit:
+                break
+            back += 1
+        gap = 1.0 if loss.gap != loss.gap else loss.gap
+        return max(int(loss.step - (max(back, 1) - 1) * gap), 0)
+
+    def _finding(self, memory: Memory, layout: Layout) -> Finding:
+        loss = memory.loss
+        severity: Severity = (
+            "critical" if loss.level == CRITICAL else "warning" if loss.level == ELEVATED else "info"
+        )
+        if loss.signed or layout.adversarial or self._looks_like_new_data(memory):
+            severity = "info"
+        text = f"The loss rose from {self.reference:.4g} to {loss.near:.4g} (median of the last ten) since step {self.onset:,}."
+        numbers = {"before": self.reference, "now": loss.near, "at_start": loss.start}
+        return Finding(
+            detector="diverging",
+            kind="diverging",
+            severity=severity,
+            step=self.onset,
+            evidence=(Evidence(text, numbers),),
+        )
+
+    def _looks_like_new_data(self, memory: Memory) -> bool:
+        if self.age > 30 or memory.lr != memory.lr or memory.ratio != memory.ratio:
+            return False
+        if memory.lr_rose() or memory.update_high(60):
+            return False
+        return memory.loss.near3 - self.reference < 0.8 * (self.peak - self.reference)
+
+
+@dataclass(slots=True)
+class Oscillating:
+    """A loss that zigzags without improving while successive gradients point against each other."""
+
+    def look(self, memory: Memory, layout: Layout) -> Finding | None:
+        """The finding every tenth loss while it holds."""
+        loss = memory.loss
+        if loss.n < 80 or loss.n % 10 or loss.turn.rate < 0.8 or layout.adversarial:
+            return None
+        against = len(memory.cosines) >= 5 and median(list(memory.cosines)[-5:]) <= -0.3
+        size = len(loss.long)
+        recent = list(islice(loss.long, size - 40, size))
+        earlier = list(islice(loss.long, size - 80, size - 40))
+        now, before = median(recent), median(earlier)
+        swing = mad(recent, now)
+        grew = swing > 1.6 * mad(earlier, before)
+        if now < before - 0.02 * abs(loss.scale) or swing < 0.02 * abs(loss.scale) or not (against or grew):
+            return None
+        bad = against and not loss.signed and (loss.improved < 0.5 and now > 1.02 * loss.best)
+        text = (
+            f"The loss turned at {100 * loss.turn.rate:.0f} % of the last 50 steps, swings by {swing:.3g} around {now:.4g} "
+            "and does not improve."
+        )
+        return Finding(
+            detector="oscillating",
+            kind="oscillating",
+            severity="warning" if bad else "info",
+            step=max(loss.step - int(80 * (loss.gap if loss.gap == loss.gap else 1)), 0),
+            evidence=(Evidence(text, {"turns": loss.turn.rate, "swing": swing, "cosine": memory.cosine}),),
+            origin=Origin(step=loss.step, where="model"),
+        )
+
+
+@dataclass(slots=True)
+class Stalled:
+    """A loss that does not move. Info by itself; a warning when the updates are too small to do anything."""
+
+    def look(self, memory: Memory, layout: Layout) -> Finding | None:
+        """The finding every tenth loss while it holds."""
+        loss = memory.loss
+        if loss.n < 100 or loss.n % 10 or loss.signed or not memory.lr > 0:
+            return None
+        rising = len(memory.lrs) > 1 and memory.lrs[-1] > memory.lrs[0]
+        never = loss.improved < 0.03
+        tiny = memory.ratio < 5e-6
+        if rising or not loss.near > 0.05 * loss.start:
+            return None
+        if not (never and tiny) and not self._flat(memory):
+            return None
+        decayed = memory.lr < 0.05 * memory.lr_peak
+        severity: Severity = (
+            "warning" if never and tiny and not decayed and not layout.adversarial else "info"
+        )
+        if decayed and not never:
+            return None
+        text = f"The loss stands at {loss.near:.4g}, {100 * max(loss.improved, 0.0):.1f} % below the start, and does not move"
+        if memory.ratio == memory.ratio:
+            text += f"; each step changes the weights by {memory.ratio:.1e} of their size (1e-3 is usual)"
+        return Finding(
+            detector="stalled",
+            kind="stalled",
+            severity=severity,
+            step=max(loss.step - 100, 0),
+            evidence=(Evidence(text + ".", {"improved": loss.improved, "update_ratio": memory.ratio}),),
+            origin=Origin(step=max(loss.step - 100, 0), where="model"),
+        )
+
+    @staticmethod
+    def _flat(memory: Memory) -> bool:
+        values = list(memory.loss.long)
+        if len(values) < 200:
+            return False
+        half = len(values) // 2
+        early, late = median(values[:half]), median(values[half:])
+        return late > early * 0.995 and memory.loss.near > 0.5 * memory.loss.start
+
+
+@dataclass(slots=True)
+class Overfitting:
+    """Validation loss worsens three times in a row while the training loss goes on falling. Info: a remark, not a fault."""
+
+    def look(self, memory: Memory, layout: Layout) -> Finding | None:
+        """The finding at a validation loss."""
+        if len(memory.val) < 5:
+            return None
+        values = list(memory.val)
+        best = min(values, key=lambda v: v[1])
+        tail = values[-3:]
+        worse = all(v[1] > 1.05 * best[1] and v[0] > best[0] for v in tail) and tail[-1][1] >= tail[0][1]
+        if not worse or best[1] <= 0 or not tail[-1][2] < best[2]:
+            return None
+        step = int(best[0])
+        text = (
+            f"The validation loss was best at step {step:,} ({best[1]:.4g}) and is {tail[-1][1]:.4g} now, "
+            f"while the training loss fell from {best[2]:.4g} to {tail[-1][2]:.4g}."
+        )
+        return Finding(
+            detector="overfitting",
+            kind="overfitting",
+            severity="info",
+            step=step,
+            evidence=(Evidence(text, {"best": best[1], "now": tail[-1][1], "best_step": float(step)}),),
+            origin=Origin(step=step, where="model"),
+        )

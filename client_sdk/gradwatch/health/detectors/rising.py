@@ -1,0 +1,195 @@
+"""Gradients that grow: explosions (sudden, gradual, in depth) and spikes. They open as info; others make them graver."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..baseline import median, theil_sen
+from ..incidents import Evidence, Finding, Origin, Severity
+from ..layout import Layout
+from ..locate import depth_gain, forward_gain
+from ..losses import CRITICAL, ELEVATED
+from ..memory import Memory
+
+__all__ = ["DepthExplosion", "Growth", "LevelShift", "Spike", "corroborated", "times"]
+
+
+def times(log2_rise: float) -> str:
+    """A rise in log2 as people say it: "8 times"."""
+    factor = 2.0 ** min(log2_rise, 1000.0)
+    return (
+        f"{factor:.1f} times"
+        if factor < 10
+        else f"{factor:,.0f} times"
+        if factor < 1e6
+        else f"{factor:.1e} times"
+    )
+
+
+def corroborated(memory: Memory, layout: Layout) -> Severity:
+    """How grave a rise of the gradients is, by what the loss and the updates say."""
+    if memory.loss.level >= CRITICAL:
+        return "critical"
+    if memory.loss.level >= ELEVATED or memory.loss.raised():
+        return "warning"
+    # With plain SGD the update is the gradient times the LR: no second witness.
+    independent = layout.family == "adaptive" or memory.loss.n == 0
+    return "warning" if independent and memory.update_high(10) else "info"
+
+
+@dataclass(slots=True)
+class LevelShift:
+    """The median of the last five norms far above the baseline and above nearly all that the run has seen."""
+
+    reference: float = math.nan
+    onset: int = -1
+    rise: float = 0.0
+
+    def look(self, memory: Memory, layout: Layout) -> Finding | None:
+        """The finding while the level stands high."""
+        level = memory.level_of(5)
+        if self.reference == self.reference:
+            return self._still(memory, layout, level)
+        if memory.since < 30:
+            return self._early(memory, layout)
+        gap = max(2.0, 6.0 * memory.sigma)
+        if (
+            level != level
+            or level < memory.mean + gap
+            or level < memory.top + 0.5
+            or memory.x < memory.mean + gap
+        ):
+            return None
+        return self._open(memory, layout, memory.mean, level)
+
+    def _early(self, memory: Memory, layout: Layout) -> Finding | None:
+        known = memory.start_xs
+        if len(known) < 6 or len(memory.xs) < 2:
+            return None
+        base = median(known[: max(3, len(known) - 3)])
+        low = min(memory.xs[-1], memory.xs[-2])
+        return self._open(memory, layout, base, low) if low >= base + 5.0 else None
+
+    def _open(self, memory: Memory, layout: Layout, base: float, level: float) -> Finding:
+        self.reference, self.rise = base, level - base
+        limit = base + max(1.5, 0.6 * self.rise)
+        back = 0
+        while back < len(memory.xs) and memory.xs[-1 - back] >= limit:
+            back += 1
+        steps, _ = memory.window(max(back, 1))
+        self.onset = int(steps[0])
+        return self._finding(memory, layout)
+
+    def _still(self, memory: Memory, layout: Layout, level: float) -> Finding | None:
+        if level == level and level < self.reference + 0.5 * self.rise:
+            self.reference = math.nan
+            return None
+        return self._finding(memory, layout)
+
+    def _finding(self, memory: Memory, layout: Layout) -> Finding:
+        now, usual = memory.total, 2.0**self.reference
+        text = f"The global gradient norm went from about {usual:.3g} to {now:.3g}, {times(self.rise)} the usual level."
+        numbers = {"usual": usual, "now": now, "rise_log2": self.rise}
+        return Finding(
+            detector="level_shift",
+            kind="exploding",
+            severity=corroborated(memory, layout),
+            step=self.onset,
+            evidence=(Evidence(text, numbers),),
+        )
+
+
+@dataclass(slots=True)
+class Growth:
+    """A steady climb: Theil-Sen slope of 16 medians-of-4 over 64 steps, ending above what the run has seen before."""
+
+    def look(self, memory: Memory, layout: Layout) -> Finding | None:
+        """The finding while the norm climbs."""
+        if len(memory.xs) < 64 or memory.since < 100:
+            return None
+        xs = np.array(memory.xs)
+        medians = np.median(xs.reshape(16, 4), axis=1)
+        if medians[-1] - medians[0] < 1.5:
+            return None
+        slope = theil_sen(medians) / 4.0
+        if slope < 0.03:
+            return None
+        older = sorted(memory.quantile.values)[:-64] if len(memory.quantile.values) >= 96 else []
+        past = list(memory.quantile.values)[:-64]
+        if not older or median(xs[-8:]) <= sorted(past)[int(0.99 * (len(past) - 1))]:
+            return None
+        steps, _ = memory.window(64)
+        doubling = 1.0 / slope
+        text = (
+            f"The global gradient norm has been climbing for 64 steps: it doubles every {doubling:.0f} steps "
+            f"and is at {memory.total:.3g}."
+        )
+        return Finding(
+            detector="growth",
+            kind="exploding",
+            severity=corroborated(memory, layout),
+            step=int(steps[0]),
+            evidence=(Evidence(text, {"slope_log2_per_step": slope, "doubling_steps": doubling}),),
+        )
+
+
+@dataclass(slots=True)
+class Spike:
+    """One norm far above the baseline. Normal now and then; three in 500 steps with a raised loss are not."""
+
+    seen: deque[int] = field(default_factory=lambda: deque(maxlen=16))
+
+    def look(self, memory: Memory, layout: Layout) -> Finding | None:
+        """The finding at the step of the spike."""
+        rise = memory.x - memory.mean
+        if memory.since < 50 or memory.z < 6.0 or rise < 2.0 or memory.x < memory.top + 1.0:
+            return None
+        self.seen.append(memory.step)
+        many = sum(1 for s in self.seen if memory.step - s < 500) >= 3
+        severity: Severity = "warning" if many and memory.loss.raised() else "info"
+        text = (
+            f"At step {memory.step:,} the global gradient norm was {memory.total:.3g}, {times(rise)} the usual "
+            f"{2.0**memory.mean:.3g}."
+        )
+        return Finding(
+            detector="spike",
+            kind="spike",
+            severity=severity,
+            step=memory.step,
+            evidence=(Evidence(text, {"norm": memory.total, "usual": 2.0**memory.mean, "z": memory.z}),),
+        )
+
+
+@dataclass(slots=True)
+class DepthExplosion:
+    """Gradients or activations that grow from layer to layer (science notes, D9 and 2.3)."""
+
+    def look(self, memory: Memory, layout: Layout) -> Finding | None:
+        """The finding while the profile over depth is that steep."""
+        if memory.frames not in (8, 16, 32) and memory.frames % 64:
+            return None
+        back, n = depth_gain(memory, layout)[:2]
+        front, m = forward_gain(memory, layout)
+        backward, forward = back >= 0.5 and back * n >= 6.0, front >= 0.5 and front * m >= 6.0
+        if not backward and not forward:
+            return None
+        gain, layers = (back, n) if backward else (front, m)
+        what = "gradients grow toward the input" if backward else "activations grow toward the output"
+        text = f"Over {layers} layers {what} by a factor of {2.0**gain:.2f} per layer."
+        stuck = memory.loss.improved < 0.02 and memory.loss.n >= 30
+        grave = stuck or memory.loss.raised() or (backward and forward)
+        return Finding(
+            detector="depth_explosion",
+            kind="exploding",
+            severity="warning" if grave else "info",
+            step=memory.step if memory.frames > 64 else 0,
+            group="depth",
+            evidence=(
+                Evidence(text, {"backward_gain_log2": back, "forward_gain_log2": front, "layers": layers}),
+            ),
+            origin=Origin(step=0, where="depth"),
+        )

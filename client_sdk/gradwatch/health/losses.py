@@ -1,0 +1,160 @@
+"""The loss of a run: its baseline, its level now, and whether it has improved. One pass, bounded memory."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
+
+from .baseline import TurnRate, mad, median
+
+__all__ = ["CRITICAL", "ELEVATED", "NORMAL", "RAISED", "LossTrack"]
+
+NORMAL: Final = 0
+RAISED: Final = 1
+"""Above its baseline for some steps: enough to corroborate, not to speak alone."""
+ELEVATED: Final = 2
+"""Clearly worse than before, relative to the loss at the start."""
+CRITICAL: Final = 3
+
+_BASE: Final = 100
+_NEAR: Final = 10
+
+
+@dataclass(slots=True)
+class LossTrack:
+    """Level test of the science notes (D4): the median of the last 10 against the 100 before, anchored to the first loss.
+
+    ``scale`` is the loss at the start (median of the first 20), or, for losses that go below zero, the spread of the
+    first 100; ``base`` and ``spread`` the centre and scale of the baseline; ``near`` the median of the last 10.
+    """
+
+    n: int = 0
+    step: int = -1
+    bad: int = 0
+    value: float = math.nan
+    signed: bool = False
+    scale: float = math.nan
+    start: float = math.nan
+    base: float = math.nan
+    spread: float = 0.0
+    near: float = math.nan
+    near3: float = math.nan
+    best: float = math.inf
+    best_step: int = -1
+    level: int = NORMAL
+    in_row: int = 0
+    gap: float = math.nan
+    first: list[float] = field(default_factory=list)
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=_BASE + _NEAR))
+    long: deque[float] = field(default_factory=lambda: deque(maxlen=400))
+    gaps: deque[int] = field(default_factory=lambda: deque(maxlen=5))
+    turn: TurnRate = field(default_factory=TurnRate)
+
+    def learn(self, step: int, value: float) -> None:
+        """Takes one loss in and judges it. A non-finite one only counts."""
+        if self.step >= 0 and step > self.step:
+            self.gaps.append(step - self.step)
+            self.gap = median(self.gaps)
+        self.step, self.value = step, value
+        if not math.isfinite(value):
+            self.bad += 1
+            return
+        self.bad = 0
+        self.n += 1
+        self.recent.append(value)
+        self.long.append(value)
+        self.turn.learn(value)
+        self.signed = self.signed or value <= 0
+        self._anchor(value)
+        self._judge()
+
+    def restart(self) -> None:
+        """A new phase: what came before is no baseline any more."""
+        self.n = 0
+        self.recent.clear()
+        self.long.clear()
+        self.turn.turns.clear()
+        self.first = []
+        self.level, self.in_row, self.best = NORMAL, 0, math.inf
+        self.scale = self.start = self.base = math.nan
+
+    @property
+    def improved(self) -> float:
+        """Share of the loss at the start that is gone by now (negative when it got worse); NaN before 20 values."""
+        if self.n < 20 or self.signed or not self.start > 0:
+            return math.nan
+        return 1.0 - self.near / self.start
+
+    def raised(self) -> bool:
+        """Whether the last 3 values stand above the baseline: corroborates what a gradient says."""
+        if self.n < 8 or not math.isfinite(self.base):
+            return False
+        above = self.near3 - self.base
+        ratio = self.signed or self.near3 > 1.2 * self.base
+        return ratio and above > 3 * self.spread and above > 0.05 * abs(self.scale)
+
+    def _anchor(self, value: float) -> None:
+        if self.n > _BASE:
+            return
+        self.first.append(value)
+        if self.n <= 20:
+            self.start = median(self.first)
+        if self.signed:
+            ordered = sorted(self.first)
+            self.scale = ordered[int(0.95 * (len(ordered) - 1))] - ordered[int(0.05 * (len(ordered) - 1))]
+        else:
+            self.scale = self.start
+        if self.n == _BASE:
+            self.first = self.first[:20]
+
+    def _judge(self) -> None:
+        size = len(self.recent)
+        tail = list(islice(self.recent, max(size - _NEAR, 0), size))
+        self.near = median(tail)
+        self.near3 = median(tail[-3:])
+        if self.n >= _NEAR and self.near < self.best:
+            self.best, self.best_step = self.near, self.step
+        hint = self.near3 > self.base + 0.02 * abs(self.scale)
+        if self.n % 10 == 0 or hint or not math.isfinite(self.base):
+            self._baseline(size)
+        level = self._level(size)
+        self.in_row = self.in_row + 1 if level >= RAISED else 0
+        self.level = NORMAL if level == RAISED and self.in_row < 5 else level
+
+    def _baseline(self, size: int) -> None:
+        keep = size - _NEAR if size >= 40 else size - 3
+        if keep < 5:
+            return
+        before = list(islice(self.recent, 0, keep))
+        self.base = median(before)
+        # The upper tail counts too: with one sample per batch most losses are near zero and the MAD says nothing.
+        high = sorted(before)[int(0.9 * (len(before) - 1))]
+        self.spread = max(mad(before, self.base), (high - self.base) / 1.2816)
+
+    def _level(self, size: int) -> int:
+        if not math.isfinite(self.base):
+            return NORMAL
+        if size < _BASE + _NEAR:
+            return self._early_level(size)
+        above, s, a = self.near - self.base, self.spread, abs(self.scale)
+        times = math.inf if self.signed else self.near / self.base if self.base > 0 else math.inf
+        if above > 4 * s and times > 1.5 and above > 0.2 * a:
+            return CRITICAL
+        if not self.signed and self.base >= 0.2 * a and above > 2.5 * s and times > 1.05 and above > 0.03 * a:
+            return ELEVATED
+        if above > 6 * s and times > 1.5 and above > 0.1 * a:
+            return RAISED
+        return NORMAL
+
+    def _early_level(self, size: int) -> int:
+        """Before 110 values: only what is far above everything so far (a falling start makes a high baseline)."""
+        if self.signed or size < 10:
+            return NORMAL
+        now = self.near if size >= 40 else median(islice(self.recent, size - 5, size))
+        above = now - self.base
+        if above > 6 * self.spread and now > 2.0 * self.base and above > 0.5 * abs(self.scale):
+            return CRITICAL if now > 3.0 * self.base else RAISED
+        return NORMAL

@@ -1,0 +1,103 @@
+"""Verdicts for people: one sentence for an incident, one for a run."""
+
+from __future__ import annotations
+
+import math
+
+from .incidents import Incident, Origin
+
+__all__ = ["duration", "followers", "verdict"]
+
+_OPENING = {
+    "exploding": "Exploding since step {step}",
+    "spike": "A gradient spike at step {step}",
+    "vanishing": "Vanishing gradients since step {step}",
+    "nonfinite": "NaN or Inf since step {step}",
+    "diverging": "The loss diverges since step {step}",
+    "oscillating": "The loss swings without improving since step {step}",
+    "dead": "Dead units since step {step}",
+    "saturated": "Saturated units since step {step}",
+    "bad_init": "The initial weights are of the wrong size",
+    "stalled": "Learning has stalled since step {step}",
+    "overfitting": "Overfitting since step {step}",
+    "clip_too_tight": "Clipping cuts nearly every step since step {step}",
+    "disconnected": "Parameters are not being trained",
+    "accumulating": "Gradients add up from step to step",
+    "loss_scale": "The loss scaler skips step after step since step {step}",
+    "bad_rank": "One rank differs from the others since step {step}",
+    "stopped": "No step since step {step}",
+}
+
+
+def verdict(kind: str, step: int, origin: Origin) -> str:
+    """One sentence: what, since when, where it began, how it spread."""
+    text = _OPENING[kind].format(step=f"{step:,}")
+    place = _place(origin)
+    if place:
+        text += f": {place}"
+    spread = followers(origin) if origin.where in ("tensor", "weights") else ""
+    if spread:
+        text += f", {spread}"
+    return text + "."
+
+
+def _place(origin: Origin) -> str:
+    where = origin.where
+    if where == "tensor":
+        return f"began in {origin.tensor}"
+    if where == "weights":
+        return (
+            f"the weights of {origin.tensor} are the origin"
+            if origin.tensor
+            else "the weights are the origin"
+        )
+    if where == "input":
+        return "the input of the model is the origin"
+    if where == "loss":
+        return "the forward pass or the loss is the origin"
+    if where == "depth":
+        return (
+            f"it concerns the layers from {origin.tensor} on"
+            if origin.tensor
+            else "the factor repeats from layer to layer"
+        )
+    return ""
+
+
+def followers(origin: Origin) -> str:
+    """How it spread: "9 tensors followed within 4 steps"; "" when it did not."""
+    if not origin.followed:
+        return ""
+    what = "tensor" if origin.followed == 1 else "tensors"
+    last = max((s for _, s in origin.followers), default=origin.step)
+    within = last - origin.step
+    when = "at the same step" if within <= 0 else f"within {within:,} step{'s' if within > 1 else ''}"
+    return f"{origin.followed:,} {what} followed {when}"
+
+
+def run_sentence(
+    worst: Incident | None, *, frames: int, need: int, norm: float, low: float, high: float, seconds: float
+) -> tuple[str, str]:
+    """State and sentence of a run: ``worst`` is the gravest open incident above info, if any.
+
+    States: "learning" (no baseline yet), "healthy", "attention" (warning), "critical".
+    """
+    if worst is not None:
+        return ("critical" if worst.severity == "critical" else "attention"), worst.sentence
+    if frames < need:
+        return "learning", f"Learning what is normal: {frames} of {need} steps."
+    usual = f" (usual {low:.2g}-{high:.2g})" if math.isfinite(low) and math.isfinite(high) else ""
+    return "healthy", f"Healthy for {duration(seconds)}, norm {norm:.2g}{usual}."
+
+
+def duration(seconds: float) -> str:
+    """ "6 h 12 min", "4 min", "12 s"."""
+    if seconds < 60:
+        return f"{max(seconds, 0):.0f} s"
+    minutes = int(seconds // 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} days {hours % 24} h"
