@@ -31,6 +31,7 @@ test("one spike of 1e9 doesn't flatten history, an alert line is always inside",
   assert.ok(range.low > 0.1);
   const wider = scale.fitRange(values, [50], true);
   assert.ok(wider.high > 50);
+  assert.deepEqual(scale.fitRange(values, [1e6], true), range, "a line far off doesn't flatten the curve");
 });
 
 test("what can't be on the axis doesn't count; nothing gives nothing", () => {

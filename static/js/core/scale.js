@@ -52,19 +52,31 @@ export function quantile(sorted, q) {
   return sorted[below] + (at - below) * (sorted[above] - sorted[below]);
 }
 
+/** How far beyond the data an alert line may lie and still be on the axis: a farther one would flatten the curve. */
+const KEEP_FACTOR = 30;
+
+function worthKeeping(value, low, high, log) {
+  if (!Number.isFinite(low)) return true;
+  if (log) return value <= high * KEEP_FACTOR && value >= low / KEEP_FACTOR;
+  const room = 2 * Math.max(high - low, Math.abs(high) / 4);
+  return value <= high + room && value >= low - room;
+}
+
 /**
- * The y range for values: the middle 99 % and every line in `keep`, with a margin. On a log axis only positive values
+ * The y range for values: the middle 99 % and every line in `keep` that isn't far off, with a margin. On a log axis only positive values
  * count. `{low, high}`, or null when there is nothing to fit.
  *
- * @param {ArrayLike<number>} values @param {number[]} keep values that must be inside (alert lines)
+ * @param {ArrayLike<number>} values @param {number[]} keep values that should be inside (alert lines)
  */
 export function fitRange(values, keep, log) {
   const usable = (value) => Number.isFinite(value) && (!log || value > 0);
   const sorted = Float64Array.from(Array.from(values).filter(usable)).sort();
-  const kept = keep.filter(usable);
+  let low = sorted.length > 0 ? quantile(sorted, 0.005) : Infinity;
+  let high = sorted.length > 0 ? quantile(sorted, 0.995) : -Infinity;
+  const kept = keep.filter((value) => usable(value) && worthKeeping(value, low, high, log));
   if (sorted.length === 0 && kept.length === 0) return null;
-  let low = Math.min(sorted.length ? quantile(sorted, 0.005) : Infinity, ...kept);
-  let high = Math.max(sorted.length ? quantile(sorted, 0.995) : -Infinity, ...kept);
+  low = Math.min(low, ...kept);
+  high = Math.max(high, ...kept);
   if (log) {
     // At least half a decade, so that noise doesn't fill the chart.
     const pad = Math.max(1.12, Math.sqrt(Math.max(1, Math.sqrt(10) / (high / low))) * 1.08);

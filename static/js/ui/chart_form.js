@@ -21,6 +21,12 @@ export function backtestText({ fired, count }) {
   return `Would have fired ${plural(count, "time")} in this run (step${count === 1 ? "" : "s"} ${steps.join(", ")}${more}).`;
 }
 
+/** A number as a person would type it: 5, 0.002, 7.4e15. */
+function typed(number) {
+  const size = Math.abs(number);
+  return size >= 1e6 || (size > 0 && size < 1e-3) ? number.toExponential().replace("e+", "e") : String(number);
+}
+
 export function openThreshold(parent, store, { rule, statistic, threshold, onThreshold, onClose }) {
   const { api, run } = store.get();
   const value = el("input", { type: "text", inputmode: "decimal", "aria-label": "Threshold" });
@@ -30,7 +36,7 @@ export function openThreshold(parent, store, { rule, statistic, threshold, onThr
   const backtest = el("p", { class: "backtest wide-row", role: "status" });
   condition.value = rule?.condition ?? "above";
   severity.value = rule?.severity ?? "warning";
-  value.value = String(threshold);
+  value.value = typed(threshold);
   let timer = null;
   let asked = null;
   let closed = false;
@@ -130,7 +136,7 @@ export function openThreshold(parent, store, { rule, statistic, threshold, onThr
   return {
     id: null,
     setThreshold(number) {
-      value.value = String(number);
+      value.value = typed(number);
       preview();
     },
     focus: () => value.select(),

@@ -53,7 +53,7 @@ export function mountHandles(chart, store, { statistic, suggest }) {
       const mine = draft?.id === rule.id ? draft : rule;
       const handle = handleFor(rule);
       put(handle, mine.threshold);
-      setText(handle, `${rule.condition === "below" ? "<" : ">"} ${formatNumber(mine.threshold)}`);
+      setText(handle, `${beyond(mine.threshold)}${rule.condition === "below" ? "<" : ">"} ${formatNumber(mine.threshold)}`);
       setAttribute(handle, "title", `${rule.name}: ${rule.condition} ${formatNumber(mine.threshold)}. Drag to change.`);
       setAttribute(handle, "data-tone", openAlertOf(store, rule.id)?.severity ?? null);
       setAttribute(handle, "data-draft", draft?.id === rule.id ? "1" : null);
@@ -72,6 +72,13 @@ export function mountHandles(chart, store, { statistic, suggest }) {
     const taken = shown.map((rule) => clampY(chart.yOf(rule.threshold)));
     const free = [top + 9, bottom - 9, (top + bottom) / 2].find((y) => taken.every((other) => Math.abs(other - y) > 20));
     add.style.top = `${free ?? top + 9}px`;
+  }
+
+  /** An arrow for a threshold that the axis doesn't reach. */
+  function beyond(threshold) {
+    const { top, bottom } = chart.box();
+    const y = chart.yOf(threshold);
+    return y < top ? "\u2191 " : y > bottom ? "\u2193 " : "";
   }
 
   function clampY(y) {

@@ -51,6 +51,11 @@ export function attachPointer(element, store, model, { box, onHover = () => ({})
     if (drag === null) {
       // A finger passing over while the page scrolls isn't a hover.
       if (event.pointerType === "touch") return;
+      const { left, right } = box();
+      if (x < left || x > right) {
+        if (store.get().cursor !== null) release();
+        return;
+      }
       hold();
       store.set({ cursor: stepOf(x), ...onHover(y, x) });
       return;

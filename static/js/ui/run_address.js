@@ -9,7 +9,7 @@ const FIELDS = [
   { key: "last", param: "last", kind: "int", initial: null },
   { key: "at", param: "at", kind: "int", initial: null },
   { key: "colouring", param: "color", kind: "choice", choices: ["deviation", "norm"], initial: "deviation" },
-  { key: "lossLog", param: "losslog", kind: "flag", initial: false },
+  { key: "lossLog", param: "losslog", kind: "flag", initial: null },
   { key: "selected", param: "alert", kind: "text", initial: null },
   { key: "theme", param: "theme", kind: "choice", choices: ["light", "dark"], initial: null },
   { key: "picked", param: "layer", kind: "text", initial: null },
@@ -36,19 +36,27 @@ export function queryOf(state, openAtFirst, view = state.view) {
 /** Keeps address and store in step. `usualOpen()` gives the set of groups open at first. */
 export function follow(store, usualOpen) {
   let timer = null;
+  /** The address that each view had before it was left: going back restores it whole. */
+  const settled = new WeakMap();
   const here = (view) => location.pathname + queryOf(store.get(), usualOpen(), view);
   const depth = () => history.state?.depth ?? 0;
 
   function quiet() {
     clearTimeout(timer);
-    timer = setTimeout(() => history.replaceState({ depth: depth() }, "", here()), QUIET_MS);
+    timer = setTimeout(() => {
+      const address = here();
+      settled.set(store.get().view, address);
+      history.replaceState({ depth: depth() }, "", address);
+    }, QUIET_MS);
   }
+  settled.set(store.get().view, location.pathname + location.search);
 
   const stop = store.subscribe((state, changed) => {
     if (changed.has("zoomedFrom") && state.zoomedFrom !== null && state.zoomedFrom !== state.view) {
       clearTimeout(timer);
-      history.replaceState({ depth: depth() }, "", here(state.zoomedFrom));
+      history.replaceState({ depth: depth() }, "", settled.get(state.zoomedFrom) ?? here(state.zoomedFrom));
       history.pushState({ depth: depth() + 1 }, "", here());
+      settled.set(state.view, here());
     } else if (KEYS.some((key) => changed.has(key))) {
       quiet();
     }

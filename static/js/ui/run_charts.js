@@ -1,16 +1,20 @@
 // The charts of the run page: global norm, loss with learning rate, pinned layers. What each shows; ui/chart.js draws it.
 
-import { columnsOf } from "./chart_traces.js";
+import { quantile } from "../core/scale.js";
+import { columnsOf, valuesIn } from "./chart_traces.js";
 import { mount as mountChart } from "./chart.js";
-import { el } from "./element.js";
+import { el, setText } from "./element.js";
+import { newestValue } from "./run_model.js";
 import { token } from "./theme.js";
 
 const always = () => true;
+/** Conditions that are a line on a chart. */
+const LINES = new Set(["above", "below"]);
 
-/** Threshold of every enabled rule on a statistic that is about this run. */
+/** Every enabled rule that is a threshold on the newest value of a statistic, about this run. */
 export function rulesFor(store, statistic) {
   const { rules = [], run } = store.get();
-  return rules.filter((rule) => rule.statistic === statistic && rule.enabled && rule.condition !== "nonfinite" && concerns(rule, run));
+  return rules.filter((rule) => rule.statistic === statistic && rule.enabled && LINES.has(rule.condition) && rule.window === 1 && concerns(rule, run));
 }
 
 /** Whether a rule's globs of project and run take in this run. */
@@ -29,18 +33,25 @@ function globMatches(glob, text) {
 
 const has = (store, name) => store.get().statistics.some((statistic) => statistic.scope === "run" && statistic.name === name);
 
+/** Whether a feed's row has any value in its window: a declared statistic may never have come. */
+const filled = (feed) => newestValue(feed, 0, Infinity) !== null;
+
 /** Global norm: before clipping, after it, and the limit. */
 export function mountNorm(element, store, model, { keep, overlay, onResize }) {
-  const feed = (name) => model.feed(name, "run");
+  const feed = (name) => (has(store, name) ? model.feed(name, "run") : null);
   const series = () => {
-    const lines = [{ key: "pre", name: has(store, "global_grad_norm_clipped") ? "pre-clip" : "norm", feed: feed("global_grad_norm"), index: 0, colour: "--chart-0", style: "line", lanes: true }];
-    if (has(store, "global_grad_norm_clipped")) lines.push({ key: "post", name: "post-clip", feed: feed("global_grad_norm_clipped"), index: 0, colour: "--chart-2", style: "thin", lanes: false });
-    if (has(store, "clip_limit")) lines.push({ key: "limit", name: "clip limit", feed: feed("clip_limit"), index: 0, colour: "--chart-7", style: "dashed", lanes: false });
+    const [pre, post, limit] = [model.feed("global_grad_norm", "run"), feed("global_grad_norm_clipped"), feed("clip_limit")];
+    const clipped = post !== null && filled(post);
+    const lines = [{ key: clipped ? "pre" : "norm", name: clipped ? "pre-clip" : "norm", feed: pre, index: 0, colour: "--chart-0", style: "line", lanes: true }];
+    if (clipped) lines.push({ key: "post", name: "post-clip", feed: post, index: 0, colour: "--chart-2", style: "thin", lanes: false });
+    if (limit !== null && filled(limit)) lines.push({ key: "limit", name: "clip limit", feed: limit, index: 0, colour: "--chart-7", style: "dashed", lanes: false });
     return lines;
   };
   return mountChart(element, store, model, { title: "Global norm", unit: "L2, log", log: always, series, keep, overlay, onResize });
 }
 
+/** A loss whose highest values are so many times the usual one is drawn on a log axis. */
+const WIDE = 50;
 const COLOURS = ["--chart-1", "--chart-3", "--chart-4", "--chart-5", "--chart-6", "--chart-2"];
 
 /** Names of the scalars on the loss chart: what was chosen, else every logged loss. */
@@ -53,7 +64,8 @@ export function scalarsShown(state) {
 
 /** Loss and any other logged scalar on one axis; the learning rate as a grey line on its own, from 0 to its highest. */
 export function mountLoss(element, store, model, { keep, overlay }) {
-  const picker = mountPicker(store);
+  let wideView = null;
+  const picker = mountPicker(store, () => store.get().lossLog ?? wideView === store.get().view);
   const series = () => {
     const shown = scalarsShown(store.get());
     const lines = shown.map((name, i) => ({
@@ -71,14 +83,24 @@ export function mountLoss(element, store, model, { keep, overlay }) {
     if (has(store, "lr")) lines.push({ key: "lr", name: "lr", title: "learning rate, from 0 to its highest", feed: model.feed("lr", "run"), index: 0, colour: "--chart-7", style: "thin", lanes: false, fit: false, painted: false });
     return lines;
   };
+  /** Without a choice the axis turns log when the loss spans decades, and stays so until another stretch is shown. */
+  function wide() {
+    const { view } = store.get();
+    if (wideView === view) return true;
+    const values = valuesIn(series().filter((line) => line.fit !== false), model.range()).filter(Number.isFinite).sort((a, b) => a - b);
+    const spans = values.length > 0 && values[0] > 0 && quantile(values, 0.99) > WIDE * quantile(values, 0.5);
+    wideView = spans ? view : null;
+    return spans;
+  }
   const chart = mountChart(element, store, model, {
     title: "Loss",
-    log: () => store.get().lossLog,
+    log: () => store.get().lossLog ?? wide(),
     series,
     keep,
     zero: false,
     extra: picker.element,
     overlay(context, box, scene, axis) {
+      picker.paint();
       if (has(store, "lr")) paintRate(context, box, scene.range, model.feed("lr", "run"));
       overlay?.(context, box, scene, axis);
     },
@@ -110,9 +132,9 @@ function paintRate(context, box, range, feed) {
 }
 
 /** Chooses more scalars and the axis. Hidden while there is nothing to choose. */
-function mountPicker(store) {
+function mountPicker(store, isLog) {
   const select = el("select", { class: "scalar-picker", "aria-label": "Add a logged scalar" });
-  const log = el("button", { type: "button", class: "link", title: "Linear or log axis", onclick: () => store.set({ lossLog: !store.get().lossLog }) });
+  const log = el("button", { type: "button", class: "link", title: "Linear or log axis", onclick: () => store.set({ lossLog: !isLog() }) });
   const element = el("span", { class: "picker" }, log, select);
   select.addEventListener("change", () => {
     if (select.value) store.set({ scalars: [...scalarsShown(store.get()), select.value] });
@@ -121,7 +143,7 @@ function mountPicker(store) {
   let key = "";
   const paint = () => {
     const state = store.get();
-    log.textContent = state.lossLog ? "log" : "linear";
+    setText(log, isLog() ? "log" : "linear");
     const shown = scalarsShown(state);
     const more = state.statistics.filter(({ scope, logged, name }) => scope === "run" && logged && !shown.includes(name)).map(({ name }) => name);
     if (key === more.join("|")) return;
@@ -132,7 +154,7 @@ function mountPicker(store) {
   const stop = store.subscribe((_, changed) => ["statistics", "scalars", "lossLog"].some((name) => changed.has(name)) && paint());
   select.hidden = true;
   paint();
-  return { element, destroy: stop };
+  return { element, paint, destroy: stop };
 }
 
 const PIN_COLOURS = ["--chart-0", "--chart-1", "--chart-2", "--chart-3", "--chart-4", "--chart-5", "--chart-6", "--chart-7"];
@@ -170,6 +192,6 @@ export function mountLayers(element, store, model, { overlay }) {
     }));
   const stop = store.subscribe((_, changed) => ["pins", "picked", "tree"].some((key) => changed.has(key)) && select());
   select();
-  const chart = mountChart(element, store, model, { title: "Chosen layers", unit: "L2, log", log: always, series, overlay });
+  const chart = mountChart(element, store, model, { title: "Chosen layers", log: always, series, overlay });
   return { ...chart, get cost() { return chart.cost; }, destroy: () => (stop(), chart.destroy()) };
 }

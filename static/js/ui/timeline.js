@@ -77,7 +77,7 @@ export function mount(element, store, model, { onGlyph }) {
       const flags = window.flags[window.index(0, bucket)];
       if (!(flags & PRESENT) || !(flags & (HAS_NAN | HAS_INF))) continue;
       context.fillStyle = token(flags & HAS_NAN ? "--nan" : "--inf");
-      context.fillRect(xOf(bucket * window.width), top, Math.max(2, xOf(range.from + window.width)), room);
+      context.fillRect(Math.floor(xOf(bucket * window.width)), top, Math.ceil(Math.max(2, xOf(range.from + window.width))) + 1, room);
     }
   }
 
