@@ -16,7 +16,7 @@ from .assets import Assets, find
 from .config import Config
 from .errors import StoreError
 from .services import open_services
-from .web import alerts, bodies, entry, health, ingest, live, pages, rules, runs, shares, static
+from .web import alerts, bodies, entry, health, incidents, ingest, live, pages, rules, runs, shares, static
 from .web.access import guard
 from .web.faults import add_handlers
 from .web.render import environment
@@ -78,7 +78,7 @@ def create_app(config: Config, *, clock: Callable[[], float] = time.time) -> Fas
 def _api() -> APIRouter:
     """Everything that :func:`~.web.access.guard` watches over."""
     api = APIRouter(prefix="/api/v1", dependencies=[Depends(guard)], responses=_ERRORS)
-    for module in (runs, rules, alerts, shares):
+    for module in (runs, rules, alerts, shares, incidents):
         api.include_router(module.router)
     return api
 

@@ -84,6 +84,10 @@ class TensorInfo:
     kind: str
     trainable: bool = True
     optimizer: int = -1
+    param_group: int = -1
+    fan_in: int | None = None
+    init_std: float | None = None
+    sparse: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

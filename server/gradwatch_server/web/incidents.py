@@ -8,13 +8,12 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from gradwatch.health import CAUSES, DETECTORS, KINDS, REMEDIES, what_if
+from gradwatch.health import DETECTORS, KINDS, what_if
 
-from ..models import Run
+from ..errors import Invalid
 from ..store import health_queries as sql
-from .access import CurrentViewer, services_of
+from .access import CurrentViewer, VisibleRun, services_of
 from .replies import reply
-from .runs import VisibleRun
 
 __all__ = ["router"]
 
@@ -45,6 +44,86 @@ async def list_incidents(
         found = database.read(lambda conn: sql.list_incidents(conn, run.id, limit=limit))
         health = database.read(lambda conn: sql.summaries(conn, [run.id]))
         return {"incidents": found, "health": health.get(run.id)}
+
+    return reply(await run_in_threadpool(read))
+
+
+class KindOut(BaseModel):
+    """A kind of incident, and the detectors that find it."""
+
+    key: str
+    label: str
+    sentence: str
+    help: str
+    detectors: list[str]
+
+
+class KindsReply(BaseModel):
+    """Every kind of incident there is."""
+
+    kinds: list[KindOut]
+
+
+class WhatIfReply(BaseModel):
+    """What clipping by norm at ``max_norm`` would have done."""
+
+    max_norm: float
+    suggested: float
+    share: float = Field(description="Share of the steps looked at that it would have clipped, 0 to 1.")
+    steps: list[int] = Field(description="The steps themselves, at most 1,000.")
+    looked_at: int
+    code: str
+
+
+MOST_WHAT_IF = 20_000
+
+
+@router.get("/health/kinds", summary="Kinds of incidents", response_model=KindsReply)
+async def list_kinds() -> Response:
+    """The table that detectors, help pages and labels are made from."""
+    kinds = [
+        {
+            "key": kind.key,
+            "label": kind.label,
+            "sentence": kind.sentence,
+            "help": kind.help,
+            "detectors": [row.key for row in DETECTORS if row.kind == kind.key],
+        }
+        for kind in KINDS.values()
+    ]
+    return reply({"kinds": kinds})
+
+
+@router.get("/runs/{run_id}/what-if", summary="What clipping would have done", response_model=WhatIfReply)
+async def get_what_if(
+    request: Request,
+    run: VisibleRun,
+    max_norm: Annotated[float | None, Query(gt=0, description="Clip by norm at this value.")] = None,
+    percentile: Annotated[float | None, Query(ge=0, le=100, description="Or at this percentile.")] = None,
+    from_: Annotated[int | None, Query(alias="from", ge=0, le=2**53)] = None,
+    to: Annotated[int | None, Query(ge=0, le=2**53)] = None,
+) -> Response:
+    """The share of steps that a limit would have clipped, from the stored pre-clip norms of at most 20,000 steps."""
+    store = services_of(request).store
+    end = run.last_step + 1 if to is None else to
+    start = max(0, end - MOST_WHAT_IF) if from_ is None else from_
+
+    def read() -> dict[str, Any]:
+        values = store.values(
+            run.id, "global_grad_norm", "run", from_step=start, to_step=end, limit=MOST_WHAT_IF
+        )
+        try:
+            found = what_if(values.steps, values.values[:, 0], max_norm=max_norm, percentile=percentile)
+        except ValueError as error:
+            raise Invalid(str(error)) from None
+        return {
+            "max_norm": found.max_norm,
+            "suggested": found.suggested,
+            "share": found.share,
+            "steps": list(found.steps[:1000]),
+            "looked_at": len(values.steps),
+            "code": f"torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm={found.max_norm:.3g})",
+        }
 
     return reply(await run_in_threadpool(read))
 

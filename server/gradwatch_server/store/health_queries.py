@@ -1,0 +1,97 @@
+"""The SQL of the health engine."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from .health_tables import health, incidents
+from .plain import from_json, to_json
+from .tables import runs
+
+__all__ = [
+    "HealthRow",
+    "list_incidents",
+    "load_health",
+    "load_optimizers",
+    "save_health",
+    "save_incidents",
+    "summaries",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HealthRow:
+    """Where the engine stands in a run. See :mod:`.health_tables` for the fields."""
+
+    run_id: str
+    segment: int
+    summary: dict[str, Any]
+    fed: dict[str, int]
+    state: bytes
+
+
+def save_incidents(conn: Connection, run_id: str, found: Iterable[dict[str, Any]]) -> None:
+    """Adds incidents (as plain objects) or replaces those of the same id. One that became part of another is removed."""
+    for plain in found:
+        key = (incidents.c.run_id == run_id) & (incidents.c.id == plain["id"])
+        if plain["merged_into"]:
+            conn.execute(delete(incidents).where(key))
+            continue
+        values = {
+            name: plain[name]
+            for name in ("kind", "severity", "first_step", "opened_step", "opened_time", "closed_step")
+        }
+        values["body"] = to_json(plain)
+        if conn.execute(update(incidents).where(key).values(values)).rowcount == 0:
+            conn.execute(insert(incidents).values(run_id=run_id, id=plain["id"], **values))
+
+
+def list_incidents(conn: Connection, run_id: str, *, limit: int = 500) -> list[dict[str, Any]]:
+    """Incidents of a run as plain objects, the newest first."""
+    rows = conn.execute(
+        select(incidents.c.body)
+        .where(incidents.c.run_id == run_id)
+        .order_by(incidents.c.opened_step.desc(), incidents.c.id)
+        .limit(limit)
+    )
+    return [from_json(row.body) for row in rows]
+
+
+def save_health(conn: Connection, row: HealthRow) -> None:
+    """Stores where the engine stands; an empty ``state`` leaves state and ``fed`` as they are."""
+    values: dict[str, Any] = {"summary": to_json(row.summary)}
+    if row.state:
+        values |= {"segment": row.segment, "fed": to_json(row.fed), "state": row.state}
+    if conn.execute(update(health).where(health.c.run_id == row.run_id).values(values)).rowcount == 0:
+        empty = {"segment": row.segment, "fed": "{}", "state": b""}
+        conn.execute(insert(health).values(run_id=row.run_id, **(empty | values)))
+
+
+def load_health(conn: Connection, run_id: str) -> HealthRow | None:
+    """Where the engine stands in a run, None if it has never seen it."""
+    row = conn.execute(select(health).where(health.c.run_id == run_id)).one_or_none()
+    if row is None:
+        return None
+    return HealthRow(
+        run_id=run_id,
+        segment=row.segment,
+        summary=from_json(row.summary),
+        fed=from_json(row.fed),
+        state=row.state,
+    )
+
+
+def load_optimizers(conn: Connection, run_id: str) -> list[dict[str, Any]]:
+    """The optimizers that a run declared when it began."""
+    text = conn.execute(select(runs.c.optimizers).where(runs.c.id == run_id)).scalar()
+    return [dict(one) for one in from_json(text or "[]")]
+
+
+def summaries(conn: Connection, run_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+    """The summaries of runs by id; runs never judged are left out."""
+    rows = conn.execute(select(health.c.run_id, health.c.summary).where(health.c.run_id.in_(run_ids)))
+    return {row.run_id: from_json(row.summary) for row in rows}
