@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -83,7 +83,9 @@ class HealthWatch:
         self._due: set[str] = set()
         self._wake = threading.Event()
         self._stopping = False
+        self._writes: set[Future[None]] = set()
         self._thread = threading.Thread(target=self._work, name="gradwatch-health", daemon=True)
+        self.most_cells = MOST_CELLS
         self.judged_frames = 0
         self.failures = 0
 
@@ -96,6 +98,7 @@ class HealthWatch:
         self._stopping = True
         self._wake.set()
         self._thread.join(10.0)
+        wait(self._writes, timeout=10.0)
 
     # --- on the event loop ---
 
@@ -118,7 +121,7 @@ class HealthWatch:
             case.marks += [MarkPoint(mark.step, mark.kind, mark.data) for mark in marks]
             case.blocks += [block for block in blocks if block.scope != "group"]
             case.cells += sum(block.values.size for block in blocks)
-            if case.cells > MOST_CELLS:
+            if case.cells > self.most_cells:
                 case.blocks, case.cells, case.behind = [], 0, True
             self._due.add(run.id)
         self._wake.set()
@@ -143,9 +146,9 @@ class HealthWatch:
     def _work(self) -> None:
         ticked = time.monotonic()
         while True:
-            stopping = self._stopping
             self._wake.wait(TICK_SECONDS)
             self._wake.clear()
+            stopping = self._stopping
             for case in self._take_due():
                 self._guarded(case, self._judge)
             if time.monotonic() - ticked >= TICK_SECONDS:
@@ -234,7 +237,7 @@ class HealthWatch:
             return
         plain = [to_plain(dataclasses.asdict(incident)) for incident in found]
         run_id = case.run.id
-        done = self._store.database.write(lambda conn: sql.save_incidents(conn, run_id, plain))
+        done = self._write(lambda conn: sql.save_incidents(conn, run_id, plain))
         done.add_done_callback(lambda future: self._incidents_stored(run_id, plain, future))
 
     def _incidents_stored(self, run_id: str, plain: list[dict[str, Any]], done: Future[None]) -> None:
@@ -260,7 +263,7 @@ class HealthWatch:
                 row = sql.HealthRow(
                     run_id=case.run.id, segment=case.segment, summary=summary, fed={}, state=b""
                 )
-                self._store.database.write(lambda conn: sql.save_health(conn, row))
+                self._write(lambda conn: sql.save_health(conn, row))
 
     def _save(self, case: _Case) -> None:
         monitor = case.monitor
@@ -276,7 +279,7 @@ class HealthWatch:
             fed=dict(case.fed),
             state=to_bytes(monitor.state()),
         )
-        self._store.database.write(lambda conn: sql.save_health(conn, row))
+        self._write(lambda conn: sql.save_health(conn, row))
 
     def _tick(self) -> None:
         """Silence is news too."""
@@ -292,6 +295,11 @@ class HealthWatch:
         if case.monitor is not None:
             self._publish(case, case.monitor.tick(now))
             self._summarise(case, case.monitor)
+
+    def _write(self, work: Callable[[Any], None]) -> Future[None]:
+        done = self._store.database.write(work)
+        self._writes = {other for other in self._writes if not other.done()} | {done}
+        return done
 
     def _tell_summary(self, run_id: str, summary: dict[str, Any]) -> None:
         self._hub.announce(Event(kind="health", run=run_id, data=summary))
