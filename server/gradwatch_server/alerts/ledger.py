@@ -52,6 +52,8 @@ class Ledger:
         """The open alert, or the last one."""
         self.fired = np.zeros(len(names), np.bool_)
         self.peaks = np.full(len(names), np.nan)
+        self._named: list[tuple[int, float]] = []
+        """The worst few that the alert names, with their peaks."""
 
     @property
     def open(self) -> bool:
@@ -84,8 +86,8 @@ class Ledger:
 
     def close(self, step: int, time: float, reason: str = "") -> AlertChange:
         """Ends the open alert."""
-        assert self.alert is not None
-        self.alert = replace(self.alert, cleared_step=step, cleared_time=time, reason=reason)
+        alert = self._told("updated").alert
+        self.alert = replace(alert, cleared_step=step, cleared_time=time, reason=reason)
         return AlertChange("closed", self.alert)
 
     def _open(self, step: int, time: float) -> None:
@@ -123,19 +125,23 @@ class Ledger:
         else:
             worse = breach[at, across] & (np.isnan(known) | (bad[at, across] > badness(self.rule, known)))
         self.peaks[columns[worse]] = signal[at, across][worse]
-        return bool(new.any() or worse.any())
+        return bool(new.any()) or (bool(worse.any()) and self._worst() != self._named)
+
+    def _worst(self) -> list[tuple[int, float]]:
+        fired = np.flatnonzero(self.fired)
+        bad = badness(self.rule, self.peaks[fired])
+        order = fired[np.argsort(-np.where(np.isnan(bad), -np.inf, bad), kind="stable")[:WORST]]
+        return list(zip(order.tolist(), self.peaks[order].tolist(), strict=True))
 
     def _told(self, kind: Literal["opened", "updated"]) -> AlertChange:
         assert self.alert is not None
         quiet = kind == "opened" and self.alert.count > 0
-        fired = np.flatnonzero(self.fired)
-        bad = badness(self.rule, self.peaks[fired])
-        order = fired[np.argsort(-np.where(np.isnan(bad), -np.inf, bad), kind="stable")]
+        self._named = self._worst()
         alert = replace(
             self.alert,
-            count=int(fired.size),
-            worst=tuple(self.names[index] for index in order[:WORST]),
-            peak=float(self.peaks[order[0]]),
+            count=int(np.count_nonzero(self.fired)),
+            worst=tuple(self.names[index] for index, _ in self._named),
+            peak=self._named[0][1],
         )
         self.alert = replace(alert, sentence=alert_sentence(self.rule, alert))
         return AlertChange(kind, self.alert, quiet)

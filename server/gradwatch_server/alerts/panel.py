@@ -6,6 +6,7 @@ for all of them at once by the block's extremes; the cost of a quiet rule is one
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from ..models import StoredBlock, Transition
 from .globs import matching
+from .kinds import KIND
 from .ledger import AlertChange
 from .watch import Rows, Watch
 
@@ -68,6 +70,9 @@ class Panel:
         self._above = self._below = _Bound(1, [], [])
         self._nonfinite: list[Watch] = []
         self._always: list[Watch] = []
+        self._past: deque[Rows] = deque()
+        self._kept = 0
+        self._history = 0
 
     def add(self, watch: Watch) -> None:
         """From now on its rule is judged."""
@@ -83,6 +88,7 @@ class Panel:
         """The run has these series now, the old ones first."""
         self.names = list(names)
         self._identity = np.arange(len(self.names), dtype=np.int32)
+        self._past = deque(_widened(rows, len(self.names)) for rows in self._past)
         for watch in self.watches.values():
             globs = watch.rule.tensors or watch.rule.groups or "*"
             watch.grow(matching(globs, self.names), self.names)
@@ -98,10 +104,39 @@ class Panel:
         transitions: list[Transition] = []
         changes: list[AlertChange] = []
         for watch in self._concerned(rows):
-            more, changed = watch.observe(rows)
+            more, changed = watch.observe(rows, self._before(watch.history))
             transitions += more
             changes += changed
+        self._keep(rows)
         return transitions, changes
+
+    def _before(self, history: int) -> Rows:
+        """The last rows, at least ``history`` if so many are kept."""
+        parts: list[Rows] = []
+        missing = history
+        for rows in reversed(self._past):
+            if missing <= 0:
+                break
+            parts.append(rows.last(missing))
+            missing -= len(rows.steps)
+        if not parts:
+            return Rows(np.empty(0), np.empty(0), np.empty((0, len(self.names))), None)
+        parts.reverse()
+        return Rows(
+            np.concatenate([part.steps for part in parts]),
+            np.concatenate([part.times for part in parts]),
+            np.concatenate([part.values for part in parts]),
+            None,
+        )
+
+    def _keep(self, rows: Rows) -> None:
+        """Keeps as many rows as the rule with the longest memory needs."""
+        if not self._history:
+            return
+        self._past.append(rows.last(self._history))
+        self._kept += len(self._past[-1].steps)
+        while self._kept - len(self._past[0].steps) >= self._history:
+            self._kept -= len(self._past.popleft().steps)
 
     def _rows(self, block: StoredBlock) -> Rows:
         """The block over all series of the run; columns that the block doesn't have are absent."""
@@ -119,22 +154,32 @@ class Panel:
 
     def _sort(self) -> None:
         watches = [watch for watch in self.watches.values() if watch.columns.size]
-        plain = [watch for watch in watches if watch.plain]
-        low = [watch for watch in plain if watch.rule.condition != "above"]
-        above = [(watch, watch.rule.threshold) for watch in plain if watch.rule.condition == "above"]
-        above += [(watch, watch.rule.upper) for watch in plain if watch.rule.condition == "outside"]
+        bounded = [watch for watch in watches if KIND[watch.rule.condition].aggregated]
+        low = [watch for watch in bounded if watch.rule.condition != "above"]
+        above = [(watch, watch.rule.threshold) for watch in bounded if watch.rule.condition == "above"]
+        above += [(watch, watch.rule.upper) for watch in bounded if watch.rule.condition == "outside"]
         self._above = _Bound(1, [watch for watch, _ in above], [threshold for _, threshold in above])
         self._below = _Bound(-1, low, [watch.rule.threshold for watch in low])
-        rest = [watch for watch in watches if not watch.plain]
+        rest = [watch for watch in watches if not KIND[watch.rule.condition].aggregated]
         self._nonfinite = [watch for watch in rest if watch.rule.condition == "nonfinite"]
         self._always = [watch for watch in rest if watch.rule.condition != "nonfinite"]
+        self._history = max((watch.history for watch in watches), default=0)
         self._stale = False
 
     def _concerned(self, rows: Rows) -> Iterable[Watch]:
-        """Watches to which these rows may matter, each once, in the order in which they were added."""
-        found = {id(watch) for watch in self.watches.values() if not watch.quiet}
+        """Watches to which these rows may matter, each once, in the order in which they were added.
+
+        An aggregate (mean, min, max, share) over a window breaches only if some value in the window does: a rule with a
+        window lingers for as long as such a value can be in it.
+        """
+        found = {id(watch) for watch in self.watches.values() if watch.linger or not watch.quiet}
         found.update(id(watch) for watch in self._always)
-        found.update(id(watch) for watch in self._passed(rows.values))
+        for watch in self.watches.values():
+            if watch.linger:
+                watch.linger = max(0, watch.linger - len(rows.steps))
+        for watch in self._passed(rows.values):
+            watch.linger = watch.history
+            found.add(id(watch))
         if self._nonfinite and not np.isfinite(rows.values).all():
             found.update(id(watch) for watch in self._nonfinite)
         if not found:
@@ -146,3 +191,9 @@ class Panel:
         high = values[0] if single else np.fmax.reduce(values, axis=0)
         low = values[0] if single else np.fmin.reduce(values, axis=0)
         return self._above.passed(high.astype(np.float64)) + self._below.passed(-low.astype(np.float64))
+
+
+def _widened(rows: Rows, width: int) -> Rows:
+    wide = np.full((len(rows.steps), width), np.nan, rows.values.dtype)
+    wide[:, : rows.values.shape[1]] = rows.values
+    return Rows(rows.steps, rows.times, wide, None)

@@ -18,9 +18,13 @@ from .kinds import KIND
 from .machine import BREACH, FINE, HOLD, Bools, Verdicts
 
 Floats = npt.NDArray[np.float64]
+Combine = Callable[[Floats, Floats], Floats]
+Memo = dict[float, tuple[Floats, Floats]]
+"""The last baseline of a rule about the unusual, by its stretch of steps."""
 
 MAD_TO_SIGMA: Final = 1.4826
 """Median absolute deviation of a normal distribution to its standard deviation."""
+_FEW: Final = 4
 LEAST_SPREAD: Final = 0.15
 """Smallest spread in log2 that counts (10 %): quieter series would make every wobble unusual."""
 
@@ -49,17 +53,26 @@ def history(rule: Rule) -> int:
     return 0 if rule.condition == "nonfinite" or is_plain(rule) else rule.window - 1
 
 
-def judge(rule: Rule, values: Floats, present: Bools | None, steps: Floats, times: Floats, n: int) -> Judged:
+def judge(
+    rule: Rule,
+    values: Floats,
+    present: Bools | None,
+    steps: Floats,
+    times: Floats,
+    n: int,
+    memo: Memo | None = None,
+) -> Judged:
     """Judges the last ``n`` rows of ``values`` ``[h + n, w]``, NaN where absent; the ``h`` rows before are history.
 
-    ``h`` is :func:`history` of the rule; where there were no rows yet, the history is NaN with step -1.
+    ``h`` is :func:`history` of the rule; where there were no rows yet, the history is NaN with step -1. ``memo`` saves
+    work from call to call with consecutive rows of the same series.
     """
     if rule.condition == "nonfinite":
         return _nonfinite(values, present)
     if rule.condition == "silent":
         return _silent(rule, values, times, n)
     if rule.condition == "unusual":
-        signal, known = _unusual(rule, values, steps, n)
+        signal, known = _unusual(rule, values, steps, n, {} if memo is None else memo)
     elif KIND[rule.condition].compares:
         signal, known = _change(rule, values, n)
     elif is_plain(rule):
@@ -121,33 +134,36 @@ def _silent(rule: Rule, values: Floats, times: Floats, n: int) -> Judged:
 
 def _aggregate(rule: Rule, values: Floats, n: int) -> tuple[Floats, Bools]:
     known = ~np.isnan(values)
-    count = _trailing(np.add, known.astype(np.float64), rule.window, 0.0)
+    count = _trailing(np.add, known.astype(np.float64), rule.window, 0.0, n)
     if rule.aggregate == "min":
-        signal = _trailing(np.fmin, values, rule.window, np.nan)
+        signal = _trailing(np.fmin, values, rule.window, np.nan, n)
     elif rule.aggregate == "max":
-        signal = _trailing(np.fmax, values, rule.window, np.nan)
+        signal = _trailing(np.fmax, values, rule.window, np.nan, n)
     else:
         terms = breaches(rule, values).astype(np.float64) if rule.aggregate == "share" else values
-        signal = _ratio(_trailing(np.add, np.where(known, terms, 0.0), rule.window, 0.0), count)
-    known = known & (2 * count >= rule.window) & ~np.isnan(signal)
-    return signal[-n:], known[-n:]
+        signal = _ratio(_trailing(np.add, np.where(known, terms, 0.0), rule.window, 0.0, n), count)
+    return signal, known[-n:] & (2 * count >= rule.window) & ~np.isnan(signal)
 
 
 def _change(rule: Rule, values: Floats, n: int) -> tuple[Floats, Bools]:
     here = ~np.isnan(values)
-    count = _trailing(np.add, here.astype(np.float64), rule.window, 0.0)
-    mean = _ratio(_trailing(np.add, np.where(here, values, 0.0), rule.window, 0.0), count)
-    enough = 2 * count >= rule.window
-    now, before = mean[-n:], mean[-n - rule.window : -rule.window]
-    known = here[-n:] & enough[-n:] & enough[-n - rule.window : -rule.window]
-    with np.errstate(invalid="ignore", divide="ignore"):
+    now, enough_now = _mean(values, here, rule.window, n)
+    before, enough_before = _mean(values[: -rule.window], here[: -rule.window], rule.window, n)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         if rule.condition == "rises":
             signal = now - before
         elif rule.condition == "falls":
             signal = before - now
         else:
             signal = np.where(before > 0, now / before, np.nan)
-    return signal, known & ~np.isnan(signal)
+    return signal, here[-n:] & enough_now & enough_before & ~np.isnan(signal)
+
+
+def _mean(values: Floats, here: Bools, window: int, n: int) -> tuple[Floats, Bools]:
+    """Mean over the window up to each of the last ``n`` rows, and whether at least half of its values are there."""
+    count = _trailing(np.add, here.astype(np.float64), window, 0.0, n)
+    total = _trailing(np.add, np.where(here, values, 0.0), window, 0.0, n)
+    return _ratio(total, count), 2 * count >= window
 
 
 def _stride(rule: Rule) -> int:
@@ -155,11 +171,9 @@ def _stride(rule: Rule) -> int:
     return max(1, rule.window // 8)
 
 
-def _unusual(rule: Rule, values: Floats, steps: Floats, n: int) -> tuple[Floats, Bools]:
+def _unusual(rule: Rule, values: Floats, steps: Floats, n: int, memo: Memo) -> tuple[Floats, Bools]:
     """Robust z-score in log2: (log2 x - median) / max(1.4826 MAD, 0.15), median and MAD of the ``window`` rows before the
     stretch of steps that the value lies in (stretches are aligned to whole multiples of their length)."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        logs = np.where(values > 0, np.log2(values), np.nan)
     stretch = steps // _stride(rule)
     starts = np.flatnonzero(np.diff(stretch, prepend=np.nan) != 0).tolist()
     first = len(values) - n
@@ -167,11 +181,20 @@ def _unusual(rule: Rule, values: Floats, steps: Floats, n: int) -> tuple[Floats,
     for start, end in zip(starts, [*starts[1:], len(values)], strict=True):
         if end <= first or start < rule.window:
             continue
-        median, spread = _baseline(logs[start - rule.window : start])
+        key = float(stretch[start])
+        if key not in memo:
+            memo.clear()
+            memo[key] = _baseline(_logs(values[start - rule.window : start]))
+        median, spread = memo[key]
         begin = max(start, first)
         with np.errstate(invalid="ignore"):
-            z[begin - first : end - first] = (logs[begin:end] - median) / spread
+            z[begin - first : end - first] = (_logs(values[begin:end]) - median) / spread
     return z, ~np.isnan(z)
+
+
+def _logs(values: Floats) -> Floats:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(values > 0, np.log2(values), np.nan)
 
 
 def _baseline(logs: Floats) -> tuple[Floats, Floats]:
@@ -192,27 +215,50 @@ def _median(columns: Floats) -> Floats:
 
 
 def _ratio(total: Floats, count: Floats) -> Floats:
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         return total / count
 
 
-def _trailing(combine: Callable[[Floats, Floats], Floats], x: Floats, window: int, identity: float) -> Floats:
-    """``combine`` over the last ``window`` rows up to each row, in about 2 log2(window) passes.
+def _trailing(combine: Combine, x: Floats, window: int, identity: float, n: int) -> Floats:
+    """``combine`` over the last ``window`` rows up to each of the last ``n`` rows.
 
-    The order of combining depends on the window's end only, so that sums are the same bits however rows are cut.
+    The order of combining depends on the window's end only, so that sums are the same bits however rows are cut: parts of
+    1, 2, 4, ... rows, each made of two halves. For few rows the parts are made one by one, else for all rows at once.
     """
+    with np.errstate(invalid="ignore", over="ignore"):
+        if n <= _FEW and len(x) >= window + n - 1:
+            ends = range(len(x) - n + 1, len(x) + 1)
+            return np.stack([_one(combine, x[end - window : end], window) for end in ends])
+        return _many(combine, x, window, identity)[-n:]
+
+
+def _one(combine: Combine, rows: Floats, window: int) -> Floats:
+    result: Floats | None = None
+    end, bit = len(rows), 1
+    while bit <= window:
+        if window & bit:
+            part = rows[end - bit : end]
+            while len(part) > 1:
+                part = combine(part[1::2], part[0::2])
+            result = part[0] if result is None else combine(result, part[0])
+            end -= bit
+        bit *= 2
+    assert result is not None
+    return result
+
+
+def _many(combine: Combine, x: Floats, window: int, identity: float) -> Floats:
     result: Floats | None = None
     power, offset, bit = x, 0, 1
-    with np.errstate(invalid="ignore", over="ignore"):
-        while True:
-            if window & bit:
-                part = _shift(power, offset, identity)
-                result = part if result is None else combine(result, part)
-                offset += bit
-            bit *= 2
-            if bit > window:
-                break
-            power = combine(power, _shift(power, bit // 2, identity))
+    while True:
+        if window & bit:
+            part = _shift(power, offset, identity)
+            result = part if result is None else combine(result, part)
+            offset += bit
+        bit *= 2
+        if bit > window:
+            break
+        power = combine(power, _shift(power, bit // 2, identity))
     assert result is not None
     return result
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..models import InstanceState, Rule, Transition
 from .ledger import AlertChange, Ledger, Stretch
 from .machine import BREACH, Bools, Instances, Verdicts, advance
-from .signals import Floats, history, is_plain, judge
+from .signals import Floats, Memo, history, is_plain, judge
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,6 +23,16 @@ class Rows:
     times: Floats
     values: npt.NDArray[Any]
     present: Bools | None
+
+    def last(self, n: int) -> Rows:
+        """The last ``n`` of them."""
+        keep = slice(max(0, len(self.steps) - n), None)
+        return Rows(
+            self.steps[keep],
+            self.times[keep],
+            self.values[keep],
+            None if self.present is None else self.present[keep],
+        )
 
 
 class Watch:
@@ -46,8 +56,11 @@ class Watch:
         """Rows up to this step were judged before a restart: they are history only."""
         self.unsure = False
         """Restored: rows between the stored state and the first ones to come may be missing."""
-        self._history = history(rule)
-        self._past: Rows | None = None
+        self.history = history(rule)
+        """How many rows before a row it must see."""
+        self._memo: Memo = {}
+        self.linger = 0
+        """Rows that are still to be judged closely, because a value within their window is beyond the threshold."""
 
     def state(self) -> InstanceState:
         """The worst state of its series."""
@@ -55,18 +68,20 @@ class Watch:
 
     def grow(self, columns: npt.NDArray[np.intp], names: Sequence[str]) -> None:
         """The run has more series now; ``columns`` begins with the ones that were there, which keep their state."""
-        extra = columns.size - self.columns.size
         self.columns = columns
         self.instances.grow(columns.size)
+        self._memo.clear()
         self.ledger.grow([names[index] for index in columns])
-        if self._past is not None and extra:
-            blank = np.full((len(self._past.steps), extra), np.nan)
-            self._past = replace(self._past, values=np.hstack([self._past.values, blank]))
 
-    def observe(self, rows: Rows) -> tuple[list[Transition], list[AlertChange]]:
-        """Takes rows over all series of the run through the machine: what fired and cleared, and the alert's changes."""
-        seen = self._remember(rows)
-        judged = judge(self.rule, seen.values, seen.present, seen.steps, seen.times, len(rows.steps))
+    def observe(self, rows: Rows, before: Rows) -> tuple[list[Transition], list[AlertChange]]:
+        """Takes rows over all series of the run through the machine: what fired and cleared, and the alert's changes.
+
+        ``before`` are the rows that came before them, at least :attr:`history` if there were so many.
+        """
+        seen = self._see(rows, before)
+        judged = judge(
+            self.rule, seen.values, seen.present, seen.steps, seen.times, len(rows.steps), self._memo
+        )
         if self.unsure:
             self._take_up(float(rows.steps[0]))
         new = rows.steps > self.judged_to
@@ -88,23 +103,22 @@ class Watch:
             self.instances.count[:] = 0
         self.unsure = False
 
-    def _remember(self, rows: Rows) -> Rows:
-        """The rule's own columns as float64, with the history in front; keeps the last of them for the next call."""
+    def _see(self, rows: Rows, before: Rows) -> Rows:
+        """The rule's own columns as float64, with its history in front (NaN where there were no rows yet)."""
         values = rows.values[:, self.columns].astype(np.float64)
         present = None if rows.present is None else rows.present[:, self.columns]
-        if not self._history:
+        if not self.history:
             return Rows(rows.steps, rows.times, values, present)
-        past = self._past or self._blank()
-        steps = np.concatenate([past.steps, rows.steps])
-        times = np.concatenate([past.times, rows.times])
-        values = np.concatenate([past.values, values])
-        keep = slice(-self._history, None)
-        self._past = Rows(steps[keep], times[keep], values[keep], None)
-        return Rows(steps, times, values, present)
-
-    def _blank(self) -> Rows:
-        nothing = np.full((self._history, self.columns.size), np.nan)
-        return Rows(np.full(self._history, -1.0), np.full(self._history, np.nan), nothing, None)
+        had = min(self.history, len(before.steps))
+        joined = np.full((self.history + len(values), self.columns.size), np.nan)
+        joined[self.history - had : self.history] = before.values[len(before.steps) - had :, self.columns]
+        joined[self.history :] = values
+        missing = self.history - had
+        steps = np.concatenate([np.full(missing, -1.0), before.steps[len(before.steps) - had :], rows.steps])
+        times = np.concatenate(
+            [np.full(missing, np.nan), before.times[len(before.times) - had :], rows.times]
+        )
+        return Rows(steps, times, joined, present)
 
     def _advance(
         self, steps: Floats, times: Floats, signal: Floats, verdicts: Verdicts
@@ -164,5 +178,5 @@ class Watch:
         changes = [self.ledger.close(step, time, reason)] if self.ledger.open else []
         self.instances = Instances.fresh(self.columns.size)
         self.quiet = True
-        self._past = None
+        self.linger = 0
         return transitions, changes

@@ -182,7 +182,7 @@ RULES = [
 numbers = st.one_of(st.floats(0.25, 20, width=32), st.sampled_from([NAN, INF, 0.0, 11.0, 11.0, 5.0, 1.0]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     table=st.lists(st.tuples(numbers, numbers, numbers, numbers), min_size=1, max_size=48),
     gone=st.sets(st.tuples(st.integers(0, 47), st.integers(0, 3)), max_size=20),
