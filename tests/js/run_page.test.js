@@ -1,0 +1,75 @@
+// Pure parts of the run page's components.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { installBrowser } from "./browser.js";
+
+installBrowser();
+const { topShares } = await import("../../static/js/ui/inspector.js");
+const { outlineOf } = await import("../../static/js/ui/chart_traces.js");
+const { queryOf, stateOf } = await import("../../static/js/ui/run_address.js");
+const { concerns } = await import("../../static/js/ui/run_charts.js");
+const { flatten } = await import("../../static/js/ui/run_details.js");
+const { backtestText } = await import("../../static/js/ui/chart_form.js");
+
+test("shares are of the squared norm, and add up", () => {
+  const rows = topShares([3, 4, null, 0], 5);
+  assert.deepEqual(rows.map(({ index, share }) => [index, share]), [[1, 0.64], [0, 0.36], [3, 0]]);
+});
+
+test("shares survive norms whose squares don't fit into numbers", () => {
+  const [first, second] = topShares([1e-200, 1e-200], 2);
+  assert.equal(first.share + second.share, 1);
+  assert.equal(topShares([1e200, 1e-200], 1)[0].share, 1);
+});
+
+test("what isn't finite comes first and leaves no share to the rest", () => {
+  const rows = topShares([5, NaN, Infinity], 3);
+  assert.deepEqual(rows.map(({ index }) => index), [1, 2, 0]);
+  assert.ok(rows.every(({ share }) => Number.isNaN(share)));
+});
+
+test("an envelope is one closed shape for each stretch without a gap", () => {
+  const outline = outlineOf([0, 1, 2, 3], [1, 1, NaN, 1], [2, 2, NaN, 3]);
+  assert.deepEqual(outline.x, [0, 1, 1, 0, NaN, 3, 3]);
+  assert.deepEqual(outline.y, [2, 2, 1, 1, NaN, 3, 1]);
+});
+
+test("a copied address opens the same view", () => {
+  const usual = new Set(["blocks"]);
+  const state = {
+    view: { from: 100, to: 900, last: null }, at: 563, colouring: "norm", lossLog: true, selected: "a1", picked: "g:blocks.7",
+    scalars: ["loss", "val/loss"], pins: ["t:head.weight"], open: new Set(["blocks", "blocks.7"]), theme: null,
+  };
+  const back = stateOf(queryOf(state, usual));
+  assert.deepEqual(back.view, state.view);
+  assert.deepEqual(back.opened, ["blocks", "blocks.7"]);
+  for (const key of ["at", "colouring", "lossLog", "selected", "picked", "scalars", "pins"]) assert.deepEqual(back[key], state[key]);
+});
+
+test("the plain page has a plain address, and everything closed is told from the usual", () => {
+  const usual = new Set(["blocks"]);
+  const plain = { ...stateOf(""), open: usual };
+  assert.equal(queryOf(plain, usual), "");
+  assert.deepEqual(stateOf(queryOf({ ...plain, open: new Set() }, usual)).opened, ["-"]);
+  assert.deepEqual(stateOf("?from=9&to=3").view, { from: null, to: null, last: null });
+});
+
+test("a rule concerns a run by its globs", () => {
+  const run = { id: "r1", project: "digits" };
+  assert.ok(concerns({ project: "*", run: "r1" }, run));
+  assert.ok(concerns({ project: "dig*", run: "*" }, run));
+  assert.ok(!concerns({ project: "digits.", run: "*" }, run));
+  assert.ok(!concerns({ project: "*", run: "r2" }, run));
+});
+
+test("nested settings are laid flat in their order", () => {
+  assert.deepEqual(flatten({ lr: 0.1, data: { batch: 8, sizes: [1, 2] }, none: null }), [["lr", "0.1"], ["data.batch", "8"], ["data.sizes", "1 2"], ["none", "null"]]);
+});
+
+test("the back-test in words", () => {
+  assert.match(backtestText({ fired: [], count: 0 }), /would not have fired/i);
+  const text = backtestText({ fired: [{ step: 120 }, { step: 1020 }], count: 2 }).replaceAll("\u00a0", " ");
+  assert.equal(text, "Would have fired 2 times in this run (steps 120, 1,020).");
+});
