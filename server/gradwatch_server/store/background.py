@@ -7,7 +7,7 @@ import threading
 from typing import Final
 
 from ..errors import StoreError
-from . import queries, writes
+from . import block_queries, writes
 from .compactor import Compactor, Lane
 from .database import Database
 from .series import CHUNK_STEPS
@@ -110,7 +110,7 @@ class Background:
                     self._due[lane] = self._due.get(lane, False) or everything
 
     def _look(self) -> None:
-        lanes = self._database.read(queries.tail_lanes)
+        lanes = self._database.read(block_queries.tail_lanes)
         with self._wake:
             self._trash = True
             for lane in lanes:

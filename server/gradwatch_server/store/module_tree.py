@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,9 @@ import numpy.typing as npt
 from .pyramid import to_f4
 
 __all__ = ["GroupNorms", "groups_of", "parent_of"]
+
+SLAB: Final = 64
+"""Steps worked on at a time: the sums of more don't fit the processor's cache (5 ms for 256 steps of 800 tensors, not 1.5)."""
 
 
 def groups_of(modules: Sequence[str]) -> dict[str, list[int]]:
@@ -68,6 +71,8 @@ class GroupNorms:
         self, norms: npt.NDArray[Any], present: npt.NDArray[np.bool_] | None
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_] | None]:
         """Norms ``[n, width]`` to group norms float32 ``[n, groups]`` and their presence (None: all there)."""
+        if len(norms) > SLAB:
+            return self._in_slabs(norms, present)
         with np.errstate(over="ignore"):
             square = np.square(norms.T, dtype=np.float64)
         if present is None:
@@ -78,6 +83,17 @@ class GroupNorms:
             return found, None
         found[~there.T] = np.nan
         return found, np.ascontiguousarray(there.T)
+
+    def _in_slabs(
+        self, norms: npt.NDArray[Any], present: npt.NDArray[np.bool_] | None
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_] | None]:
+        cuts = [slice(at, at + SLAB) for at in range(0, len(norms), SLAB)]
+        parts = [self(norms[cut], None if present is None else present[cut]) for cut in cuts]
+        found = np.concatenate([part for part, _ in parts])
+        if all(there is None for _, there in parts):
+            return found, None
+        presence = [np.ones(part.shape, np.bool_) if there is None else there for part, there in parts]
+        return found, np.concatenate(presence)
 
     def _norms(self, square: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
         return to_f4(np.ascontiguousarray(np.sqrt(self._add(square)).T))

@@ -14,6 +14,7 @@ from ..errors import RunKeyRefused, StreamFenced
 from ..models import Run
 from . import queries, writes
 from . import tables as t
+from .block_queries import tail_bodies
 from .live import LiveRun, StreamHandle, declare
 from .plain import int32s, statistics
 from .tail import unpack
@@ -142,7 +143,7 @@ def _load_newest(conn: Connection, stream: StreamHandle) -> None:
     this = (c.run_no == stream.live.no) & (c.segment == stream.segment) & (c.level == 0)
     rows = conn.execute(select(c.series, func.max(c.last_step)).where(this).group_by(c.series))
     newest = {int(series): float(step) for series, step in rows if series in mine}
-    for _, _, body in queries.tail_bodies(conn, stream.live.no, stream.segment, stream.rank):
+    for _, _, body in tail_bodies(conn, stream.live.no, stream.segment, stream.rank):
         for piece in unpack(body):
             newest[piece.series] = max(newest.get(piece.series, -1.0), float(piece.steps[-1]))
     stream.newest = newest

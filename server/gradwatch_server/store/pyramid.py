@@ -88,7 +88,7 @@ def fold(
     ends = np.append(starts[1:], len(whole)) - 1
     plain = present is None and bool(np.isfinite(values).all()) and bool(values.all())
     if plain:
-        low, high = np.minimum.reduceat(values, starts, axis=0), np.maximum.reduceat(values, starts, axis=0)
+        low, high = _reduce(np.minimum, values, starts), _reduce(np.maximum, values, starts)
         last, counts = values[ends], None
     else:
         low, high, last, counts = _fold_mixed(values, present, starts)
@@ -115,9 +115,10 @@ def _fold_mixed(
     is_nan, is_inf = np.isnan(values), np.isinf(values)
     finite = there & ~(is_nan | is_inf)
     masks = (there, is_nan & there, is_inf & there, (values == 0) & there)
-    counts = np.stack([np.add.reduceat(mask, starts, axis=0, dtype=np.uint32) for mask in masks])
-    low = np.minimum.reduceat(np.where(finite, values, np.inf), starts, axis=0)
-    high = np.maximum.reduceat(np.where(finite, values, -np.inf), starts, axis=0)
+    counts = np.stack([_reduce(np.add, mask.astype(np.uint32), starts) for mask in masks])
+    infinity = values.dtype.type(np.inf)
+    low = _reduce(np.minimum, np.where(finite, values, infinity), starts)
+    high = _reduce(np.maximum, np.where(finite, values, -infinity), starts)
     none = counts[PRESENT] == counts[NAN] + counts[INF]
     low[none] = high[none] = np.nan
     newest = _newest(there, starts)
@@ -125,10 +126,28 @@ def _fold_mixed(
     return low, high, last, counts
 
 
-def _newest(there: npt.NDArray[np.bool_], starts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _newest(there: npt.NDArray[np.bool_], starts: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
     """For each stretch and column, the index of the last True along axis 0, -1 if none."""
-    index = np.where(there, np.arange(len(there))[:, None], -1)
-    return np.maximum.reduceat(index, starts, axis=0)
+    index = np.where(there, np.arange(len(there), dtype=np.int32)[:, None], np.int32(-1))
+    return _reduce(np.maximum, index, starts)
+
+
+def _reduce(ufunc: Any, values: npt.NDArray[Any], starts: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """``ufunc.reduceat(values, starts, axis=0)``, up to 20 times faster where all stretches are equally long."""
+    n, stretches = len(values), len(starts)
+    if stretches == n:
+        return values
+    size = n // stretches
+    if n % stretches or not (starts == np.arange(0, n, size)).all():
+        uneven: npt.NDArray[Any] = ufunc.reduceat(values, starts, axis=0)
+        return uneven
+    if values.flags.c_contiguous:
+        whole: npt.NDArray[Any] = ufunc.reduce(values.reshape(stretches, size, *values.shape[1:]), axis=1)
+        return whole
+    out: npt.NDArray[Any] = values[::size].copy(order="K")
+    for i in range(1, size):
+        ufunc(out, values[i::size], out=out)
+    return out
 
 
 def coarsen(parts: Sequence[Buckets], width: int) -> Buckets:
@@ -144,8 +163,8 @@ def coarsen(parts: Sequence[Buckets], width: int) -> Buckets:
     starts = np.concatenate(([0], np.flatnonzero(np.diff(number)) + 1))
     at = number[starts] - first
     if joined.counts is None and bool(joined.steps.all()):
-        low = np.minimum.reduceat(joined.low, starts, axis=1)
-        high = np.maximum.reduceat(joined.high, starts, axis=1)
+        low = _reduce(np.minimum, joined.low.T, starts).T
+        high = _reduce(np.maximum, joined.high.T, starts).T
         last = joined.last[:, np.append(starts[1:], len(number)) - 1]
         counts = None
     else:
@@ -156,7 +175,11 @@ def coarsen(parts: Sequence[Buckets], width: int) -> Buckets:
         )
         newest = _newest((full[PRESENT] > 0).T, starts).T
         last = np.where(newest < 0, _NAN4, np.take_along_axis(joined.last, np.maximum(newest, 0), axis=1))
-        counts = None if joined.counts is None else np.add.reduceat(full, starts, axis=2, dtype=np.uint32)
+        counts = (
+            None
+            if joined.counts is None
+            else _reduce(np.add, full.transpose(2, 0, 1), starts).transpose(1, 2, 0)
+        )
     ends = np.maximum.reduceat(joined.ends, starts)
     newest_step = _newest((joined.ends >= 0)[:, None], starts)[:, 0]
     times = np.where(newest_step < 0, 0.0, joined.times[np.maximum(newest_step, 0)])

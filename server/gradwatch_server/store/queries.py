@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, union_all
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
 
 from ..models import GroupInfo, Run, RunMark, Segment, StatisticInfo, TensorInfo
 from . import tables as t
@@ -14,24 +13,15 @@ from .live import MAIN_RANK, SeriesRef
 from .plain import from_json, int32s, numbers
 
 __all__ = [
-    "block_bodies",
     "find_run",
     "find_runs",
-    "find_series",
     "groups_of_run",
-    "lane_ends",
-    "levels_end",
     "marks_of_run",
-    "newest_blocks",
     "revision",
     "run_of",
     "segments_of_run",
     "series_of_run",
     "statistics_of_run",
-    "tail_bodies",
-    "tail_by_id",
-    "tail_lanes",
-    "tail_sizes",
     "tensors_of_run",
 ]
 
@@ -180,119 +170,6 @@ def statistics_of_run(conn: Connection, run_no: int) -> list[StatisticInfo]:
         for series in series_of_run(conn, run_no)
         if series.rank == MAIN_RANK
     ]
-
-
-@dataclass(frozen=True, slots=True)
-class SeriesKey:
-    """Where the numbers of a series are."""
-
-    run_no: int
-    series: int
-    width: int
-
-
-def find_series(
-    conn: Connection, run_id: str, scope: str, name: str, rank: int = MAIN_RANK
-) -> SeriesKey | None:
-    """The key of a series, None if the run is unknown or has none of that name."""
-    c = t.series.c
-    row = conn.execute(
-        select(c.run_no, c.idx, c.width)
-        .join(t.runs, t.runs.c.no == c.run_no)
-        .where((t.runs.c.id == run_id) & (c.rank == rank) & (c.scope == scope) & (c.name == name))
-    ).one_or_none()
-    return None if row is None else SeriesKey(*row)
-
-
-def tail_bodies(
-    conn: Connection, run_no: int, segment: int, rank: int = MAIN_RANK, after: int = -1
-) -> list[tuple[int, int, bytes]]:
-    """Rows of the tail that reach beyond step ``after``: id, last step, body; in the order of their arrival."""
-    c = t.tail.c
-    this = (c.run_no == run_no) & (c.segment == segment) & (c.rank == rank) & (c.last_step > after)
-    rows = conn.execute(select(c.id, c.last_step, c.body).where(this).order_by(c.id))
-    return [(int(id), int(last), bytes(body)) for id, last, body in rows]
-
-
-def block_bodies(
-    conn: Connection, key: SeriesKey, segment: int, level: int, low: int, high: int
-) -> list[tuple[int, bytes]]:
-    """Blocks of a level that begin in ``low <= first_step < high``, in order: first step and body."""
-    c = t.blocks.c
-    this = (c.run_no == key.run_no) & (c.series == key.series) & (c.segment == segment) & (c.level == level)
-    rows = conn.execute(
-        select(c.first_step, c.body)
-        .where(this & (c.first_step >= low) & (c.first_step < high))
-        .order_by(c.first_step)
-    )
-    return [(int(first), bytes(body)) for first, body in rows]
-
-
-def newest_blocks(conn: Connection, key: SeriesKey, segment: int, high: int) -> list[tuple[int, bytes]]:
-    """The two newest chunks that begin below ``high``, the newest first: last step and body."""
-    c = t.blocks.c
-    this = (c.run_no == key.run_no) & (c.series == key.series) & (c.segment == segment) & (c.level == 0)
-    rows = conn.execute(
-        select(c.last_step, c.body).where(this & (c.first_step < high)).order_by(c.first_step.desc()).limit(2)
-    )
-    return [(int(last), bytes(body)) for last, body in rows]
-
-
-def levels_end(
-    conn: Connection, key: SeriesKey, segment: int, levels: Sequence[int]
-) -> dict[int, tuple[int, int]]:
-    """Of each level that has blocks: first and last step of the newest."""
-    c = t.blocks.c
-    parts = []
-    for level in levels:
-        this = (
-            (c.run_no == key.run_no) & (c.series == key.series) & (c.segment == segment) & (c.level == level)
-        )
-        newest = select(c.level, c.first_step, c.last_step).where(this).order_by(c.first_step.desc()).limit(1)
-        parts.append(select(newest.subquery()))
-    return {int(level): (int(first), int(last)) for level, first, last in conn.execute(union_all(*parts))}
-
-
-def lane_ends(conn: Connection, run_no: int, segment: int) -> dict[int, dict[int, tuple[int, int]]]:
-    """Of every series and level of a segment: first and last step of the newest block."""
-    c = t.blocks.c
-    this = (c.run_no == run_no) & (c.segment == segment)
-    rows = conn.execute(
-        select(c.series, c.level, func.max(c.first_step), func.max(c.last_step))
-        .where(this)
-        .group_by(c.series, c.level)
-    )
-    found: dict[int, dict[int, tuple[int, int]]] = {}
-    for series, level, first, last in rows:
-        found.setdefault(int(series), {})[int(level)] = (int(first), int(last))
-    return found
-
-
-def tail_sizes(conn: Connection, run_no: int, segment: int, rank: int) -> list[tuple[int, int, int]]:
-    """Rows of the tail of a lane in order: id, last step, size in bytes."""
-    c = t.tail.c
-    this = (c.run_no == run_no) & (c.segment == segment) & (c.rank == rank)
-    rows = conn.execute(select(c.id, c.last_step, c.size).where(this).order_by(c.id))
-    return [(int(id), int(last), int(size)) for id, last, size in rows]
-
-
-def tail_by_id(
-    conn: Connection, low: int, high: int, run_no: int, segment: int, rank: int
-) -> list[tuple[int, int, bytes]]:
-    """Rows of the tail of a lane with ``low <= id <= high``: id, last step, body."""
-    c = t.tail.c
-    this = (c.run_no == run_no) & (c.segment == segment) & (c.rank == rank)
-    rows = conn.execute(
-        select(c.id, c.last_step, c.body).where(this & (c.id >= low) & (c.id <= high)).order_by(c.id)
-    )
-    return [(int(id), int(last), bytes(body)) for id, last, body in rows]
-
-
-def tail_lanes(conn: Connection) -> list[tuple[int, int, int]]:
-    """What has a tail: run, segment, rank."""
-    c = t.tail.c
-    rows = conn.execute(select(c.run_no, c.segment, c.rank).distinct())
-    return [(int(run_no), int(segment), int(rank)) for run_no, segment, rank in rows]
 
 
 def marks_of_run(conn: Connection, run_no: int, run_id: str, since: int) -> list[RunMark]:

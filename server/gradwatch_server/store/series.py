@@ -17,8 +17,16 @@ from sqlalchemy import Connection
 
 from ..models import Segment, Series, SeriesQuery, Values
 from .block_codec import decode_buckets, decode_chunk
+from .block_queries import (
+    HIGHEST,
+    LOWEST,
+    SeriesKey,
+    block_bodies,
+    levels_end,
+    newest_blocks,
+    tail_bodies,
+)
 from .pyramid import Buckets, coarsen, fold
-from .queries import SeriesKey, block_bodies, levels_end, newest_blocks, tail_bodies
 from .tail import Piece, unpack
 
 __all__ = [
@@ -37,10 +45,6 @@ CHUNK_STEPS: Final = 256
 BLOCK_BUCKETS: Final = 64
 """Buckets of a stored block of the pyramid."""
 
-LOWEST: Final = 2
-"""The lowest stored level: buckets of 16 steps. Those of 1 and 4 steps are made from exact values."""
-
-HIGHEST: Final = 16
 _END: Final = 2**53
 
 
@@ -57,7 +61,7 @@ class SegmentReader:
 
     @cached_property
     def _ends(self) -> dict[int, tuple[int, int]]:
-        return levels_end(self._conn, self._key, self._segment, (0, *range(LOWEST, HIGHEST)))
+        return levels_end(self._conn, self._key, self._segment)
 
     @property
     def stored(self) -> int:

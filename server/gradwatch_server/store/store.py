@@ -32,6 +32,7 @@ from ..models import (
 )
 from . import queries, writes
 from .background import Background
+from .block_queries import SeriesKey, find_series
 from .compactor import Lane
 from .database import Database
 from .ingest import Changes, take
@@ -412,8 +413,8 @@ class Store:
         return gone
 
 
-def _located(conn: Connection, run_id: str, scope: str, name: str) -> tuple[queries.SeriesKey, list[Segment]]:
-    key = queries.find_series(conn, run_id, scope, name)
+def _located(conn: Connection, run_id: str, scope: str, name: str) -> tuple[SeriesKey, list[Segment]]:
+    key = find_series(conn, run_id, scope, name)
     if key is None:
         raise NotFound(f"run {run_id!r} has no statistic {name!r} of scope {scope!r}")
     return key, queries.segments_of_run(conn, key.run_no, run_id)

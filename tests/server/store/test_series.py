@@ -76,7 +76,7 @@ def check(store: Store, values: dict[int, dict[int, float]], tensors: int, query
         np.testing.assert_array_equal(series.low[i], low.astype(np.float32))
         np.testing.assert_array_equal(series.high[i], top.astype(np.float32))
         np.testing.assert_array_equal(series.last[i], last.astype(np.float32))
-    included = [step for step in values if step // series.width < series.first_bucket + n]
+    included = [step for step in values if 0 <= step // series.width - series.first_bucket < n]
     assert series.last_step == max(included, default=-1)
     assert series.last_time == max(series.last_step, 0) / 8
 
