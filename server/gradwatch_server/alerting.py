@@ -12,9 +12,7 @@ import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol, TypeVar
-
-from sqlalchemy import Connection
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from gradwatch.errors import GradwatchError
 from gradwatch.protocol.codec import to_plain
@@ -28,6 +26,9 @@ from .errors import Invalid, NotFound, TooMany
 from .models import Alert, GroupInfo, Rule, Run, StoredBlock, TensorInfo
 from .store import Store
 from .store import alert_queries as sql
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 __all__ = ["Alerting", "Announce", "alert_plain", "rule_plain"]
 
@@ -61,8 +62,10 @@ class _Unsaved:
     rows: int = 0
 
 
-Told = Callable[[Connection, str, Alert], None]
-"""Called in the write that stores news of an alert ("opened" or "closed"), to queue messages in the same commit."""
+class Told(Protocol):
+    """Called in the write that stores news of an alert ("opened" or "closed"), to queue messages in the same commit."""
+
+    def __call__(self, conn: Connection, kind: str, alert: Alert) -> None: ...
 
 
 class Alerting:
