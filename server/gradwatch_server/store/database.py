@@ -116,8 +116,8 @@ class Database:
             with self._engines.writer.connect() as conn, conn.begin():
                 for job in jobs:
                     _attempt(conn, job)
-        except (SQLAlchemyError, sqlite3.Error) as error:
-            reason = explain(error, self.url)
+        except (SQLAlchemyError, sqlite3.Error, StoreError) as error:
+            reason = error if isinstance(error, StoreError) else explain(error, self.url)
             for job in jobs:
                 job.error = job.error or reason
         for job in jobs:

@@ -19,6 +19,8 @@ PAGE_BYTES: Final = 16384
 """SQLite page size of a new file. Blocks are tens of kilobytes to a megabyte: large pages make short overflow chains."""
 
 _READERS: Final = 8
+_LOCK: Final = 0x67726164
+"""Key of the PostgreSQL advisory lock: "grad"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Engines:
         if url.get_backend_name() == "sqlite":
             return Engines(url, _sqlite(url, writes=True), _sqlite(url, writes=False))
         writer = create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True)
+        event.listen(writer, "connect", _hold)
         reader = create_engine(
             url,
             pool_size=_READERS,
@@ -104,6 +107,19 @@ def _sqlite(url: URL, *, writes: bool) -> Engine:
         conn.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _hold(connection: Any, _: Any) -> None:
+    """One server at a time: the connection that writes holds a lock of the database as long as it lives."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,))
+        (held,) = cursor.fetchone()
+    connection.commit()
+    if not held:
+        raise StoreError(
+            "another gradwatch server writes to this PostgreSQL database. Stop that one, or give this one another database "
+            "with --db."
+        )
 
 
 # What a driver says, in lower case, and what that means to whoever runs the server.

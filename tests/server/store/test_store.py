@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,8 @@ NAMES = ("net.0.weight", "net.0.bias", "net.2.weight", "head.weight")
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store.open(str(tmp_path / "gradwatch.db"), clock=lambda: 1000.0)
+def store(address: str) -> Iterator[Store]:
+    opened = Store.open(address, clock=lambda: 1000.0)
     yield opened
     opened.close()
 
@@ -258,15 +257,14 @@ def test_a_deleted_run_is_gone(store: Store) -> None:
     assert opened(store, run_key="another").created
 
 
-def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
-    path = str(tmp_path / "gradwatch.db")
+def test_everything_is_there_after_a_restart(address: str) -> None:
     sent = np.random.default_rng(2).random((6, 4), dtype=np.float32)
-    first = Store.open(path, clock=lambda: 1000.0)
+    first = Store.open(address, clock=lambda: 1000.0)
     stream = opened(first).stream
     first.append(stream, [declared(), batch(1, 0, sent[:3])]).done.result(WAIT)
     before = first.run("digits-1")
     first.close()
-    second = Store.open(path, clock=lambda: 1000.0)
+    second = Store.open(address, clock=lambda: 1000.0)
     assert second.run("digits-1") == before
     again = opened(second)
     assert again.next_seq == 2
