@@ -1,24 +1,36 @@
 // One sentence about a run, from its state and its alerts: what a person reads first. Pure.
 
 import { formatCount, formatDuration, formatNumber, numberOf } from "./format.js";
+import { leading } from "./incident.js";
 
 /** A pause longer than this, and than ten usual steps, is worth a word. */
 const LONG_STEP = 20;
 
 /**
  * @param {object} run RunOut  @param {object[]} alerts of the run  @param {number} now by the server's clock, Unix seconds
- * @returns {{state: string, tone: ""|"ok"|"warning"|"critical", text: string, alert: object|null}} `alert` is what the
- *   sentence is about, if it is about one
+ * @param {{incidents?: object[], health?: object|null}} judged what the health engine says
+ * @returns {{state: string, tone: ""|"ok"|"warning"|"critical", text: string, alert: object|null, incident: object|null}}
+ *   `alert` or `incident` is what the sentence is about, if it is about one
  */
-export function sentenceOf(run, alerts, now) {
+export function sentenceOf(run, alerts, now, { incidents = [], health = null } = {}) {
+  const said = { alert: null, incident: null, ...mostUrgent(run, alerts, now, leading(incidents)) };
+  const calm = said.alert === null && said.incident === null && said.tone === "ok";
+  return calm && health?.sentence ? { ...said, text: health.sentence } : said;
+}
+
+function mostUrgent(run, alerts, now, incident) {
   const open = openAlert(alerts);
+  if (incident !== null && (open === null || incident.severity === "critical" || open.severity !== "critical")) {
+    const over = run.state === "running" ? "" : ` The run has ended (${run.state}).`;
+    return { state: incident.severity === "critical" ? "Critical" : "Warning", tone: incident.severity, text: incident.sentence + over, incident };
+  }
   if (open !== null) {
     const word = open.severity === "critical" ? "Critical" : "Warning";
     const more = alerts.filter((alert) => isOpen(alert)).length - 1;
     const others = more > 0 ? ` ${formatCount(more)} more ${more === 1 ? "alert is" : "alerts are"} open.` : "";
     return { state: word, tone: open.severity, text: `${alertText(open)}${others}`, alert: open };
   }
-  return { alert: null, ...stateSentence(run, now) };
+  return stateSentence(run, now);
 }
 
 const isOpen = (alert) => alert.cleared_step === null || alert.cleared_step === undefined;

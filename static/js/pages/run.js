@@ -8,6 +8,7 @@ import { mountHandles } from "../ui/chart_handle.js";
 import { mount as mountKey } from "../ui/heat_key.js";
 import { mount as mountHeat } from "../ui/heatmap.js";
 import { mount as mountInspector } from "../ui/inspector.js";
+import { followIncidents, mount as mountIncidents } from "../ui/incidents.js";
 import { loadPlotly } from "../ui/plotly.js";
 import { follow as followAddress, stateOf } from "../ui/run_address.js";
 import { mountLayers, mountLoss, mountNorm, MOST_PINS } from "../ui/run_charts.js";
@@ -62,6 +63,16 @@ function showAlert(alert) {
   showStep(alert.opened_step, tree?.nodes.get(`t:${alert.worst?.[0] ?? ""}`) ?? null);
 }
 
+/** A step of an incident, with the layer it is about. */
+function showPlace({ step, tensor }) {
+  showStep(step, store.get().tree?.nodes.get(`t:${tensor}`) ?? null);
+}
+
+function showIncident(incident) {
+  store.set({ chosenIncident: incident.id });
+  showPlace({ step: incident.first_step, tensor: incident.origin.tensor });
+}
+
 function pick(node, step = null) {
   const { open } = store.get();
   store.set({ picked: node.key, open: revealed(node, open), ...(step === null ? {} : { at: step }) });
@@ -92,7 +103,7 @@ const keepOf = (name) => () => handles[name]?.values() ?? [];
 const norm = mountNorm($("#norm"), store, model, { keep: keepOf("norm"), overlay: overlayOf("norm"), onResize: (width) => model.setPoints(width / 1.4) });
 const loss = mountLoss($("#loss"), store, model, { keep: keepOf("loss"), overlay: overlayOf("loss") });
 const layers = mountLayers($("#layers"), store, model, {});
-const timeline = mountTimeline($("#timeline"), store, model, { onGlyph: ({ step, alert }) => (alert ? showAlert(alert) : showStep(step)) });
+const timeline = mountTimeline($("#timeline"), store, model, { onGlyph: ({ step, alert, incident }) => (incident ? showIncident(incident) : alert ? showAlert(alert) : showStep(step)) });
 const inspector = mountInspector($("#inspector"), store, model, { onPick: (node) => pick(node) });
 const readout = mountReadout($("#readout"), store, model, { valueOf });
 const charts = [norm, loss, layers];
@@ -138,7 +149,9 @@ function afterPaint({ newest }) {
 
 painter = createPainter(sceneOf, { quick: [heat, timeline, readout, inspector], charts, after: afterPaint });
 
-mountStrip($("#strip"), store, { onAlert: showAlert });
+mountStrip($("#strip"), store, { onAlert: showAlert, onIncident: showIncident });
+followIncidents(store, { run: first.run.id });
+mountIncidents($("#incident"), store, { onShow: showPlace });
 mountAlerts($("#alerts"), store, { onSelect: showAlert, limit: 12, empty: "No alert has fired in this run." });
 mountDetails($("#details"), store);
 mountKey($("#heat-key"), store);
@@ -188,7 +201,7 @@ mountKeys({ live: goLive, next: () => nextAlert(1), previous: () => nextAlert(-1
 $("#share")?.addEventListener("click", share);
 
 const OVERLAY_ONLY = ["cursor", "hover", "dragging"];
-const PANEL_KEYS = ["view", "frozen", "at", "open", "tree", "colouring", "lossLog", "pins", "picked", "scalars", "statistics", "marks", "segments", "rules", "alerts", "selected"];
+const PANEL_KEYS = ["view", "frozen", "at", "open", "tree", "colouring", "lossLog", "pins", "picked", "scalars", "statistics", "marks", "segments", "rules", "alerts", "incidents", "selected"];
 let awaited = store.get().selected;
 store.subscribe((state, changed) => {
   if (changed.has("view")) model.showView();

@@ -1,7 +1,7 @@
 // The strip under the header: the state of the run in a word, one sentence, and the newest numbers.
 //
-//   mount(element, store, { onAlert }) -> {destroy}      onAlert(alert) when the sentence about it is chosen
-//   reads `run`, `alerts`, `connection`
+//   mount(element, store, { onAlert, onIncident }) -> {destroy}      called when the sentence about one is chosen
+//   reads `run`, `alerts`, `incidents`, `health`, `connection`
 
 import { formatNumber, numberOf } from "../core/format.js";
 import { sentenceOf } from "../core/sentence.js";
@@ -13,7 +13,7 @@ const NUMBERS = [
   ["loss_scale", "loss scale", "wide"],
 ];
 
-export function mount(element, store, { onAlert }) {
+export function mount(element, store, { onAlert, onIncident }) {
   const state = element.querySelector(".strip-state");
   const sentence = element.querySelector(".strip-sentence");
   const list = element.querySelector(".strip-numbers");
@@ -25,15 +25,15 @@ export function mount(element, store, { onAlert }) {
   }
   let shown = null;
   let about = null;
-  const link = el("button", { type: "button", onclick: () => about && onAlert(about) });
+  const link = el("button", { type: "button", onclick: () => about?.incident ? onIncident(about.incident) : about && onAlert(about.alert) });
 
   function paint() {
-    const { run, alerts, connection } = store.get();
+    const { run, alerts, incidents, health, connection } = store.get();
     const now = Date.now() / 1000 + (connection?.clock ?? 0);
-    const said = sentenceOf(run, alerts ?? [], now);
+    const said = sentenceOf(run, alerts ?? [], now, { incidents: incidents ?? [], health });
     setAttribute(element, "data-tone", said.tone);
     setText(state, said.state);
-    about = said.alert;
+    about = said.alert || said.incident ? { alert: said.alert, incident: said.incident } : null;
     if (shown !== said.text) {
       shown = said.text;
       if (about === null) sentence.textContent = said.text;
@@ -50,7 +50,7 @@ export function mount(element, store, { onAlert }) {
     }
   }
 
-  const stop = store.subscribe((_, changed) => ["run", "alerts", "connection"].some((key) => changed.has(key)) && paint());
+  const stop = store.subscribe((_, changed) => ["run", "alerts", "incidents", "health", "connection"].some((key) => changed.has(key)) && paint());
   const timer = setInterval(paint, 1000);
   paint();
   return {

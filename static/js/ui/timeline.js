@@ -1,8 +1,8 @@
 // The timeline: always the whole run. A small curve of the norm, glyphs for alerts, marks and restarts, and a brush that is
 // the window of all panels. Dragging the brush moves it, its edges resize it, a click elsewhere centres it.
 //
-//   mount(element, store, model, { onGlyph }) -> {draw(scene), destroy}     onGlyph({step, alert}) for a chosen glyph
-//   reads `view`, `alerts`, `marks`, `segments`
+//   mount(element, store, model, { onGlyph }) -> {draw(scene), destroy}     onGlyph({step, alert, incident}) for a chosen glyph
+//   reads `view`, `alerts`, `incidents`, `marks`, `segments`
 
 import { formatCount } from "../core/format.js";
 import { PRESENT, HAS_INF, HAS_NAN } from "../core/codec.js";
@@ -98,10 +98,11 @@ export function mount(element, store, model, { onGlyph }) {
   }
 
   function paintGlyphs() {
-    const { alerts = [], marks = [], segments = [] } = store.get();
+    const { alerts = [], incidents = [], marks = [], segments = [] } = store.get();
     glyphs = [
       ...segments.slice(1).map((segment) => ({ step: segment.start_step, colour: "--text-3", shape: "bar", text: "restart" })),
       ...marks.map((mark) => ({ step: mark.step, colour: "--accent", shape: "mark", text: mark.kind })),
+      ...incidents.filter(({ severity }) => severity !== "info").map((incident) => ({ step: incident.first_step, colour: incidentColour(incident), shape: "dot", incident, text: incident.sentence })),
       ...alerts.map((alert) => ({ step: alert.opened_step, colour: alertColour(alert), shape: "dot", alert, text: alert.rule_name })),
     ];
     for (const { step, colour, shape } of glyphs) {
@@ -214,7 +215,10 @@ export function mount(element, store, model, { onGlyph }) {
   };
 }
 
-function alertColour(alert) {
-  if (alert.cleared_step !== null && alert.cleared_step !== undefined) return "--text-3";
-  return alert.severity === "critical" ? "--critical" : alert.severity === "warning" ? "--warning-line" : "--accent";
+const incidentColour = ({ closed_step: closed, severity }) => severityColour(closed, severity);
+const alertColour = ({ cleared_step: cleared, severity }) => severityColour(cleared, severity);
+
+function severityColour(over, severity) {
+  if (over !== null && over !== undefined) return "--text-3";
+  return severity === "critical" ? "--critical" : severity === "warning" ? "--warning-line" : "--accent";
 }

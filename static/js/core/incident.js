@@ -1,0 +1,56 @@
+// Incidents of a run, sorted and put into words. Pure.
+
+import { formatCount } from "./format.js";
+
+const RANK = { critical: 0, warning: 1, info: 2 };
+
+export const isOpen = (incident) => incident.closed_step === null || incident.closed_step === undefined;
+
+/** Open ones first, the gravest of them on top, among equals the one that began first; then the past ones, newest first. */
+export function byUrgency(incidents) {
+  return [...incidents].sort((a, b) => {
+    const open = Number(isOpen(b)) - Number(isOpen(a));
+    if (open) return open;
+    const severity = isOpen(a) ? RANK[a.severity] - RANK[b.severity] : 0;
+    return severity || (isOpen(a) ? a.first_step - b.first_step : b.opened_step - a.opened_step) || (a.id < b.id ? -1 : 1);
+  });
+}
+
+/** The incident that the page speaks of: the gravest open one, null when there is none worse than info. */
+export function leading(incidents) {
+  const first = byUrgency(incidents)[0];
+  return first && isOpen(first) && first.severity !== "info" ? first : null;
+}
+
+/** `incidents` with `incident` put in, or in place of its older self; one that became part of another goes. */
+export function withIncident(incidents, incident) {
+  const others = incidents.filter(({ id }) => id !== incident.id);
+  return incident.merged_into ? others : [...others, incident];
+}
+
+/** "since step 12,047" or "steps 12,047 to 12,099". */
+export function spanText(incident) {
+  if (isOpen(incident)) return `since step ${formatCount(incident.first_step)}`;
+  return `steps ${formatCount(incident.first_step)} to ${formatCount(incident.closed_step)}`;
+}
+
+/**
+ * Where it went, in order: the first tensor, then those that followed.
+ * @returns {{tensor: string, step: number, order: number}[]} order 1 is where it began
+ */
+export function pathOf(incident) {
+  const { origin } = incident;
+  const steps = [];
+  if (origin.tensor) steps.push({ tensor: origin.tensor, step: origin.step });
+  for (const [tensor, step] of origin.followers ?? []) if (tensor !== origin.tensor) steps.push({ tensor, step });
+  return steps.map((one, i) => ({ ...one, order: i + 1 }));
+}
+
+/** The first remedy that comes with a line of code, of the likeliest cause; null when there is none. */
+export function bestRemedy(incident) {
+  for (const cause of incident.causes ?? []) {
+    const coded = cause.remedies.find(({ code }) => code);
+    if (coded) return coded;
+  }
+  return incident.causes?.[0]?.remedies?.[0] ?? null;
+}

@@ -1,0 +1,152 @@
+// Incidents of one run: keeping them current, and the card that explains the open one.
+//
+//   followIncidents(store, {run}) -> {destroy}
+//     loads GET /runs/{id}/incidents into `incidents` and `health` and keeps both current from the live socket.
+//   mount(element, store, { onShow }) -> {destroy}
+//     reads `incidents`, `health`, `chosenIncident` (id); onShow({step, tensor, incident}) when a step or layer is chosen
+
+import { formatCount } from "../core/format.js";
+import { bestRemedy, byUrgency, isOpen, leading, pathOf, spanText, withIncident } from "../core/incident.js";
+import { copyButton } from "./copy.js";
+import { el } from "./element.js";
+import { toastError } from "./toast.js";
+
+const FOLLOWERS_SHOWN = 4;
+const EVIDENCE_SHOWN = 3;
+
+export function followIncidents(store, { run }) {
+  const { api, live } = store.get();
+  let arrived = [];
+  const load = async () => {
+    arrived = [];
+    try {
+      const { incidents, health } = await api.get(`/runs/${encodeURIComponent(run)}/incidents`);
+      store.set({ incidents: arrived.reduce(withIncident, incidents), health: health ?? store.get().health ?? null });
+    } catch (error) {
+      if (error.status !== 401 && error.status !== 403) toastError(error);
+    }
+  };
+  const stops = [
+    live.on("event", (event) => {
+      if (event.run !== run) return;
+      if (event.kind === "health") store.set({ health: event.data });
+      if (event.kind === "incident") {
+        arrived.push(event.data);
+        store.set({ incidents: withIncident(store.get().incidents ?? [], event.data) });
+      }
+    }),
+    live.on("stale", load),
+  ];
+  load();
+  return { destroy: () => stops.forEach((stop) => stop()) };
+}
+
+export function mount(element, store, { onShow }) {
+  const body = el("div", { class: "incident-body" });
+  element.append(body);
+  let drawn = "";
+  function draw() {
+    const { incidents, health, chosenIncident } = store.get();
+    if (!incidents) return;
+    const sorted = byUrgency(incidents);
+    const shown = sorted.find(({ id }) => id === chosenIncident) ?? leading(incidents);
+    const key = JSON.stringify([shown, sorted.map(({ id, severity, closed_step }) => [id, severity, closed_step]), shown ? "" : health?.sentence]);
+    if (key === drawn) return;
+    drawn = key;
+    const focused = body.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
+    const parts = shown ? card(shown, context(store, onShow)) : [el("p", { class: "incident-calm muted" }, health?.sentence ?? "Nothing unusual so far.")];
+    body.replaceChildren(...parts, ...others(sorted.filter((one) => one !== shown), store));
+    element.dataset.tone = shown && isOpen(shown) ? shown.severity : "";
+    if (focused) body.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus();
+  }
+  const stop = store.subscribe((_, changed) => ["incidents", "health", "chosenIncident"].some((key) => changed.has(key)) && draw());
+  draw();
+  return {
+    destroy() {
+      stop();
+      body.remove();
+    },
+  };
+}
+
+const context = (store, onShow) => ({ base: store.get().boot.base, onShow });
+
+function card(incident, { base, onShow }) {
+  return [
+    el("div", { class: "incident-title" }, el("strong", {}, title(incident)), el("span", { class: "muted" }, spanText(incident))),
+    el("p", { class: "incident-sentence" }, incident.sentence),
+    path(incident, onShow),
+    evidence(incident),
+    cause(incident),
+    remedy(incident),
+    el("p", { class: "incident-foot" }, incident.help ? el("a", { href: `${base}/help/${encodeURIComponent(incident.help)}` }, "What this means") : null),
+  ].filter(Boolean);
+}
+
+const WORDS = { critical: "Critical", warning: "Warning", info: "Worth knowing" };
+const title = (incident) => `${WORDS[incident.severity]}: ${incident.kind.replaceAll("_", " ")}`;
+
+function path(incident, onShow) {
+  const steps = pathOf(incident);
+  const show = (step, tensor) => () => onShow({ step, tensor, incident });
+  if (!steps.length) {
+    return el("p", {}, el("button", { class: "linklike", type: "button", "data-focus": "step", onclick: show(incident.first_step, "") }, `Show step ${formatCount(incident.first_step)}`));
+  }
+  const rows = steps.slice(0, 1 + FOLLOWERS_SHOWN).map(({ tensor, step, order }) =>
+    el(
+      "li",
+      {},
+      el("span", { class: "incident-order", "aria-label": order === 1 ? "began in" : "followed" }, String(order)),
+      el("button", { class: "linklike mono ellipsis", type: "button", title: tensor, "data-focus": tensor, onclick: show(step, tensor) }, tensor),
+      el("span", { class: "muted push" }, formatCount(step)),
+    ),
+  );
+  const more = incident.origin.followed + 1 - rows.length;
+  if (more > 0) rows.push(el("li", { class: "muted" }, `and ${formatCount(more)} more`));
+  return el("ol", { class: "incident-path", "aria-label": "Where it began and what followed" }, ...rows);
+}
+
+function evidence(incident) {
+  const rows = incident.evidence.slice(0, EVIDENCE_SHOWN).map(({ text }) => el("li", {}, text));
+  return rows.length ? section("Evidence", el("ul", {}, ...rows)) : null;
+}
+
+function cause(incident) {
+  const [first, ...rest] = incident.causes;
+  if (incident.unsure || !first) return section("Likely cause", el("p", { class: "muted" }, "Unsure: nothing here points to one cause."));
+  const also = rest.map((one) => `${one.label} (${one.certainty})`).join(", ");
+  return section(
+    "Likely cause",
+    el("p", {}, `${first.label} `, el("span", { class: "muted" }, `${first.certainty} confidence`)),
+    first.supporting.length ? el("p", { class: "muted small" }, `For: ${first.supporting.slice(0, 3).join("; ")}.`) : null,
+    first.contradicting.length ? el("p", { class: "muted small" }, `Against: ${first.contradicting.slice(0, 2).join("; ")}.`) : null,
+    also ? el("p", { class: "muted small" }, `Also possible: ${also}.`) : null,
+  );
+}
+
+function remedy(incident) {
+  const best = bestRemedy(incident);
+  if (!best) return null;
+  const code = best.code ? el("div", { class: "snippet" }, el("pre", {}, el("code", {}, best.code)), copyButton(() => best.code)) : null;
+  return section("What to try", el("p", {}, best.text), code);
+}
+
+const section = (heading, ...children) => el("section", { class: "incident-part" }, el("h3", {}, heading), ...children);
+
+function others(incidents, store) {
+  const rows = incidents.map((one) =>
+    el(
+      "li",
+      {},
+      el(
+        "button",
+        { class: "incident-other", type: "button", "data-focus": one.id, onclick: () => store.set({ chosenIncident: one.id }) },
+        el("span", { class: "dot", "data-tone": isOpen(one) && one.severity !== "info" ? one.severity : "" }),
+        el("span", { class: "ellipsis", title: one.sentence }, one.sentence),
+      ),
+    ),
+  );
+  if (!rows.length) return [];
+  const list = el("ul", { class: "incident-others" }, ...rows);
+  return [el("details", { class: "incident-more" }, el("summary", {}, `${formatCount(rows.length)} other${rows.length === 1 ? "" : "s"}`), list)];
+}
