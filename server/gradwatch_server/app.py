@@ -62,7 +62,6 @@ def create_app(config: Config, *, clock: Callable[[], float] = time.time) -> Fas
         docs_url=None,
         redoc_url=None,
         openapi_url="/api/v1/openapi.json",
-        root_path=config.root_path,
         lifespan=lifespan,
         redirect_slashes=False,
     )
@@ -71,7 +70,7 @@ def create_app(config: Config, *, clock: Callable[[], float] = time.time) -> Fas
     app.include_router(entry.router, prefix="/api/v1", responses=_ERRORS)
     for module in (health, ingest, live, static, pages):
         app.include_router(module.router)
-    app.add_middleware(_Headers)
+    app.add_middleware(_Edge, root_path=config.root_path)
     return app
 
 
@@ -83,26 +82,28 @@ def _api() -> APIRouter:
     return api
 
 
-class _Headers:
-    """Adds the headers that every answer has."""
+class _Edge:
+    """What stands around every request: the path prefix that a proxy leaves (or strips), and the headers of every answer."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, root_path: str) -> None:
         self._app = app
+        self._root = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket") and self._root:
+            path = scope["path"]
+            inside = path == self._root or path.startswith(self._root + "/")
+            scope = {**scope, "root_path": self._root, "path": path if inside else self._root + path}
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        is_api = scope["path"].removeprefix(self._root).startswith("/api/")
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 given = {name for name, _ in message["headers"]}
-                message["headers"] = [
-                    *message["headers"],
-                    *(header for header in _HEADERS if header[0] not in given),
-                ]
-                if scope["path"].startswith("/api/") and b"cache-control" not in given:
-                    message["headers"].append((b"cache-control", b"no-store"))
+                wanted = (*_HEADERS, (b"cache-control", b"no-store")) if is_api else _HEADERS
+                message["headers"] = [*message["headers"], *(one for one in wanted if one[0] not in given)]
             await send(message)
 
         await self._app(scope, receive, with_headers)

@@ -24,6 +24,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from tests.server.live_server import hello, schema
 from websockets.sync.client import connect
 
 from gradwatch.protocol import Batch, Block, ClientSession, Record, encode
@@ -31,7 +32,6 @@ from gradwatch.protocol.session import Acked
 from gradwatch_server.config import Config
 from gradwatch_server.serving import _Server, bind
 from gradwatch_server.store import Store
-from tests.server.live_server import hello, schema
 
 IN_FLIGHT = 16 * 1024 * 1024
 """Bytes sent and not yet acknowledged."""

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.server.live_server import PATIENCE
 
 from gradwatch import local
 from gradwatch_server.config import Config
 from gradwatch_server.serving import PortTaken, bind, configure, run
-from tests.server.live_server import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 

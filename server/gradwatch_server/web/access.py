@@ -55,10 +55,13 @@ SHARED: Final[frozenset[str]] = frozenset(
         "/api/v1/runs/{run_id}/series",
         "/api/v1/runs/{run_id}/values",
         "/api/v1/runs/{run_id}/marks",
+        "/api/v1/runs/{run_id}/incidents",
+        "/api/v1/runs/{run_id}/what-if",
+        "/api/v1/health",
         "/api/v1/alerts",
     }
 )
-"""Routes that a share link may GET. ``/runs`` gives its own run only, ``/alerts`` needs ``?run=`` with it."""
+"""Routes that a share link may GET. ``/runs`` gives its own run only, those without ``{run_id}`` need ``?run=`` with it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from ..assets import find
 
 __all__ = ["HelpPage", "help_page", "help_pages"]
 
-FIRST = ("serve", "sdk", "alerts", "sharing", "health")
+_OTHER_PAGE = re.compile(r"[\w-]+\.md(#|$)")
+
+FIRST = ("index", "serve", "sdk", "alerts", "sharing", "health")
 """Pages that come first in the list, as far as they exist."""
 
 
@@ -31,16 +34,16 @@ def help_pages() -> list[HelpPage]:
     return sorted(pages, key=lambda entry: (order.get(entry.slug, len(order)), entry.title.lower()))
 
 
-def help_page(entry: HelpPage) -> str:
-    """A page as HTML. Raw HTML in the source is shown as text. Links to ``NAME.md`` lead to that page."""
+def help_page(entry: HelpPage, base: str) -> str:
+    """A page as HTML. Raw HTML in the source is shown as text. Links to ``NAME.md`` lead to that page below ``base``."""
     text = entry.path.read_text(encoding="utf-8")
     markdown = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable("table")
     tokens = markdown.parse(text)
     for token in tokens:
         for child in token.children or []:
             target = child.attrs.get("href")
-            if child.type == "link_open" and isinstance(target, str) and "://" not in target:
-                child.attrs["href"] = target.replace(".md", "")
+            if child.type == "link_open" and isinstance(target, str) and _OTHER_PAGE.match(target):
+                child.attrs["href"] = f"{base}/help/{target.replace('.md', '', 1)}"
     return str(markdown.renderer.render(tokens, markdown.options, {}))
 
 

@@ -12,7 +12,7 @@ from ..models import Run
 from ..plain import run_plain
 from .access import Identity, identify, services_of
 from .help import help_page, help_pages
-from .render import page
+from .render import base_of, page
 
 __all__ = ["router"]
 
@@ -96,7 +96,7 @@ async def help_(request: Request, identity: Owner, slug: str = "") -> Response:
         "help.html",
         identity,
         help_title=found.title,
-        help_html=await run_in_threadpool(help_page, found),
+        help_html=await run_in_threadpool(help_page, found, base_of(request)),
         help_pages=pages,
         help_slug=slug,
     )

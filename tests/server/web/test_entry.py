@@ -6,11 +6,18 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.server.live_server import Running, serving
 
 from gradwatch.links import code_request, fetch_code
 from gradwatch.protocol import auth
-from gradwatch_server.web.sessions import CODE_SECONDS, SESSION_SECONDS, Codes, Nonces, Sessions, check_code_request
-from tests.server.live_server import Running, serving
+from gradwatch_server.web.sessions import (
+    CODE_SECONDS,
+    SESSION_SECONDS,
+    Codes,
+    Nonces,
+    Sessions,
+    check_code_request,
+)
 
 
 def code_header(key: str, now: float, nonce: str = "0123456789abcdef") -> str:
@@ -58,14 +65,13 @@ def test_another_origin_cannot_sign_a_browser_in(server: Running) -> None:
 def test_a_session_outlives_a_restart_and_ends_when_told_to(tmp_path: Path) -> None:
     with serving(tmp_path) as first:
         headers, _ = first.browser()
-    with serving(tmp_path) as second:
-        with second.client(**headers) as browser:
-            assert browser.get("/api/v1/runs").status_code == 200
-            session = second.services.sessions.check(headers["Cookie"].partition("=")[2], second.services.clock())
-            assert session is not None
-            page = second.services.sessions.page_token(session)
-            assert browser.post("/api/v1/session/end", headers={"X-Gradwatch-Page": page}).status_code == 204
-            assert browser.get("/api/v1/runs").status_code == 401
+    with serving(tmp_path) as second, second.client(**headers) as browser:
+        assert browser.get("/api/v1/runs").status_code == 200
+        session = second.services.sessions.check(headers["Cookie"].partition("=")[2], second.services.clock())
+        assert session is not None
+        page = second.services.sessions.page_token(session)
+        assert browser.post("/api/v1/session/end", headers={"X-Gradwatch-Page": page}).status_code == 204
+        assert browser.get("/api/v1/runs").status_code == 401
 
 
 def test_behind_tls_the_cookie_is_for_tls_only(server: Running) -> None:

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.server.live_server import Page, Running, Trainer, batch, hello, schema
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from gradwatch.protocol import Bye, Mark
 from gradwatch_server.hub import Event
 from gradwatch_server.web.view_codec import DELTA, SNAPSHOT, View
-from tests.server.live_server import Page, Running, Trainer, batch, hello, schema
 
 
 def norms(steps: range, tensors: int = 3) -> np.ndarray[Any, Any]:
@@ -249,6 +249,10 @@ def test_a_bad_message_is_answered_with_a_sentence(server: Running, name: str) -
 def test_events_that_pile_up_make_a_page_start_over(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gradwatch_server.hub.MOST_EVENTS", 3)
     with Page(server) as page:
-        events = [Event(kind="rule", run=None, data={}, revision=1000 + i) for i in range(9)]
-        server.on_loop(lambda: [server.services.hub.announce(event) for event in events])
+
+        def flood() -> None:
+            for i in range(9):
+                server.services.hub.announce(Event(kind="rule", run=None, data={}, revision=1000 + i))
+
+        server.on_loop(flood)
         assert page.hear("stale")["revision"] == 1008
