@@ -36,8 +36,12 @@ export function laneSpans(window, row, flag, range, pixels) {
   return spans;
 }
 
+/** A value hardly beyond the axis needs no arrow: it has to be so many times its end. */
+const WORTH = 1.5;
+
 /**
- * Values beyond the axis, for arrows at its edge: `{x, edge, value, step}`, the farthest of each stretch of `apart` pixels.
+ * Values well beyond the axis, for arrows at its edge: `{x, edge, value, step}`, the farthest of each stretch of `apart`
+ * pixels. At the lower edge only positive values count.
  */
 export function outliers(window, row, range, axis, pixels, apart = 28) {
   const scale = pixels / (range.to - range.from);
@@ -56,8 +60,8 @@ export function outliers(window, row, range, axis, pixels, apart = 28) {
     if ((window.flags[cell] & PRESENT) === 0) continue;
     const high = window.high[cell];
     const low = window.low[cell];
-    if (Number.isFinite(high) && high > axis.high) add("top", bucket, high, (a, b) => a > b);
-    if (Number.isFinite(low) && low < axis.low && low !== 0) add("bottom", bucket, low, (a, b) => a < b);
+    if (Number.isFinite(high) && high > axis.high * (axis.high > 0 ? WORTH : 1)) add("top", bucket, high, (a, b) => a > b);
+    if (low > 0 && low * WORTH < axis.low) add("bottom", bucket, low, (a, b) => a < b);
   }
   return found;
 }

@@ -54,6 +54,8 @@ export function quantile(sorted, q) {
 
 /** How far beyond the data an alert line may lie and still be on the axis: a farther one would flatten the curve. */
 const KEEP_FACTOR = 30;
+/** On a log axis what lies within this factor of the middle 99 % is shown too: it costs little room. */
+const LOG_REACH = 30;
 
 function worthKeeping(value, low, high, log) {
   if (!Number.isFinite(low)) return true;
@@ -63,7 +65,7 @@ function worthKeeping(value, low, high, log) {
 }
 
 /**
- * The y range for values: the middle 99 % and every line in `keep` that isn't far off, with a margin. On a log axis only positive values
+ * The y range for values: the middle 99 %, on a log axis also what is near it, and every line in `keep` that isn't far off. On a log axis only positive values
  * count. `{low, high}`, or null when there is nothing to fit.
  *
  * @param {ArrayLike<number>} values @param {number[]} keep values that should be inside (alert lines)
@@ -73,6 +75,11 @@ export function fitRange(values, keep, log) {
   const sorted = Float64Array.from(Array.from(values).filter(usable)).sort();
   let low = sorted.length > 0 ? quantile(sorted, 0.005) : Infinity;
   let high = sorted.length > 0 ? quantile(sorted, 0.995) : -Infinity;
+  if (log && sorted.length > 0) {
+    const [least, most] = [low / LOG_REACH, high * LOG_REACH];
+    low = sorted.find((value) => value >= least);
+    high = sorted.findLast((value) => value <= most);
+  }
   const kept = keep.filter((value) => usable(value) && worthKeeping(value, low, high, log));
   if (sorted.length === 0 && kept.length === 0) return null;
   low = Math.min(low, ...kept);

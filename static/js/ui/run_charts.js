@@ -52,6 +52,7 @@ export function mountNorm(element, store, model, { keep, overlay, onResize }) {
 
 /** A loss whose highest values are so many times the usual one is drawn on a log axis. */
 const WIDE = 50;
+const LOOK_MS = 1000;
 const COLOURS = ["--chart-1", "--chart-3", "--chart-4", "--chart-5", "--chart-6", "--chart-2"];
 
 /** Names of the scalars on the loss chart: what was chosen, else every logged loss. */
@@ -65,6 +66,7 @@ export function scalarsShown(state) {
 /** Loss and any other logged scalar on one axis; the learning rate as a grey line on its own, from 0 to its highest. */
 export function mountLoss(element, store, model, { keep, overlay }) {
   let wideView = null;
+  let lookedAt = -Infinity;
   const picker = mountPicker(store, () => store.get().lossLog ?? wideView === store.get().view);
   const series = () => {
     const shown = scalarsShown(store.get());
@@ -86,7 +88,9 @@ export function mountLoss(element, store, model, { keep, overlay }) {
   /** Without a choice the axis turns log when the loss spans decades, and stays so until another stretch is shown. */
   function wide() {
     const { view } = store.get();
-    if (wideView === view) return true;
+    const now = performance.now();
+    if (wideView === view || now - lookedAt < LOOK_MS) return wideView === view;
+    lookedAt = now;
     const values = valuesIn(series().filter((line) => line.fit !== false), model.range()).filter(Number.isFinite).sort((a, b) => a - b);
     const spans = values.length > 0 && values[0] > 0 && quantile(values, 0.99) > WIDE * quantile(values, 0.5);
     wideView = spans ? view : null;

@@ -2,8 +2,8 @@
 // main thread free. Nothing is drawn while the page is hidden.
 
 const EVERY = 100;
-/** Charts may take this share of the main thread: each waits so many times its own cost. */
-const REST = 3;
+/** Charts together take at most one part in so many of the main thread. */
+const REST = 4;
 
 /**
  * @param {() => object} sceneOf what to draw: {range, cursor, newest}
@@ -20,7 +20,8 @@ export function createPainter(sceneOf, { quick, charts, after }) {
 
   function due(panel, now) {
     const before = painted.get(panel);
-    return before === undefined || now - before >= Math.max(EVERY, REST * panel.cost) - 4;
+    const cost = charts.reduce((sum, chart) => sum + chart.cost, 0);
+    return before === undefined || now - before >= Math.max(EVERY, REST * cost) - 4;
   }
 
   function paint(now) {

@@ -13,11 +13,12 @@ const ICONS = {
 };
 const system = matchMedia("(prefers-color-scheme: dark)");
 const listeners = new Set();
-let styles = null;
+/** Values of tokens in the theme shown. Reading a style costs a recalculation, and canvases ask for many each frame. */
+const values = new Map();
 
 export function token(name) {
-  styles ??= getComputedStyle(document.documentElement);
-  return styles.getPropertyValue(name).trim();
+  if (!values.has(name)) values.set(name, getComputedStyle(document.documentElement).getPropertyValue(name).trim());
+  return values.get(name);
 }
 
 export function onThemeChange(fn) {
@@ -47,6 +48,7 @@ function show(value) {
   const theme = value === "system" ? (system.matches ? "dark" : "light") : value;
   if (theme === document.documentElement.dataset.theme) return;
   document.documentElement.dataset.theme = theme;
+  values.clear();
   for (const fn of listeners) fn(theme);
 }
 
