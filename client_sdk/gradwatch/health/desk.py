@@ -9,7 +9,7 @@ from typing import Final
 from .cause_table import CAUSES
 from .causes import explain
 from .facts import gather
-from .incidents import Evidence, Finding, Incident, Severity, incident_id, worse
+from .incidents import Evidence, Finding, Incident, incident_id, worse
 from .layout import Layout
 from .locate import rise_origin, shares
 from .memory import Memory
@@ -82,7 +82,7 @@ class Case:
 
     incident: Incident
     last_seen: int
-    facts_severity: Severity = "info"
+    tensors: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -176,7 +176,7 @@ class Desk:
         identity = incident_id(self.run, finding.kind, finding.group, finding.step)
         if identity in self.closed:
             reopened = dataclasses.replace(self.closed.pop(identity), closed_step=None, closed_time=None)
-            self.cases[identity] = Case(reopened, memory.step, reopened.severity)
+            self.cases[identity] = Case(reopened, memory.step)
             self._again(self.cases[identity], finding, memory, layout, own=True, force=True)
             return
         origin = finding.origin or rise_origin(memory, layout, finding.step)
@@ -198,7 +198,7 @@ class Desk:
             caused_by=self._cause_of(finding, earlier),
             help=KINDS[finding.kind].help,
         )
-        case = self.cases[identity] = Case(incident, memory.step, finding.severity)
+        case = self.cases[identity] = Case(incident, memory.step, finding.tensors)
         self.opened += 1
         taken = self._take_over(finding, incident)
         case.incident = dataclasses.replace(incident, evidence=(*incident.evidence, *taken)[:8])

@@ -34,7 +34,13 @@ _RECURRENT: Final = re.compile(r"weight_hh|recurrent|\brnn\b|lstm|gru", re.IGNOR
 class Layout:
     """Static facts as arrays over the tensors, in the Monitor's order. Not part of the Monitor's state."""
 
-    def __init__(self, tensors: Sequence[Tensor], optimizers: Sequence[Mapping[str, Any]] = ()) -> None:
+    def __init__(
+        self,
+        tensors: Sequence[Tensor],
+        optimizers: Sequence[Mapping[str, Any]] = (),
+        profile: str = "default",
+    ) -> None:
+        self.profile = profile
         self.tensors = tuple(tensors)
         self.optimizers = tuple(dict(o) for o in optimizers)
         n = self.n = len(self.tensors)
@@ -55,6 +61,7 @@ class Layout:
         self.recurrent = any(_RECURRENT.search(t.name) for t in self.tensors)
         self.normalised = any(t.kind == "norm" for t in self.tensors)
         self.any_owner = bool(self.owned.any())
+        self.orphaned = self.any_owner and bool((self.trainable & ~self.owned).any())
         self.probe = self._probe()
         self.pairs = self._pairs()
 
@@ -99,8 +106,10 @@ class Layout:
 
     @property
     def adversarial(self) -> bool:
-        """Whether several optimizers share the tensors: losses of games need not fall."""
-        return len({t.optimizer for t in self.tensors if t.optimizer >= 0}) > 1
+        """Whether losses need not fall: the profile says so, or several optimizers share the tensors (a game)."""
+        return (
+            self.profile == "adversarial" or len({t.optimizer for t in self.tensors if t.optimizer >= 0}) > 1
+        )
 
     def gains(self) -> list[tuple[int, float]]:
         """(matrix, std x sqrt(fan-in)) where both are known: He gives 1.41, Xavier about 1, torch's Linear 0.58."""

@@ -45,9 +45,8 @@ def rise_origin(memory: Memory, layout: Layout, onset: int) -> Origin:
     limit = memory.base_m + np.maximum(1.5, 4.0 * memory.base_s)
     above = logs > limit
     hit = above.any(axis=0) & layout.trainable
-    moved = _moved_weight(memory)
-    if moved is not None:
-        return _origin(layout, moved, onset, [], "weights")
+    if memory.weight_moved(40) and memory.moved < layout.n:
+        return _origin(layout, memory.moved, onset, [], "weights")
     if not hit.any():
         return Origin(step=onset, where="model")
     first = np.where(hit, above.argmax(axis=0), len(steps))
@@ -61,21 +60,6 @@ def rise_origin(memory: Memory, layout: Layout, onset: int) -> Origin:
     alone = sum(1 for _, s in found if s == step)
     where = "model" if alone > 0.8 * layout.n and layout.n > 1 else "tensor"
     return _origin(layout, lead, step, found[1:], where)
-
-
-def _moved_weight(memory: Memory) -> int | None:
-    """The tensor whose weight norm changed by half or more between the last two samples while few others did."""
-    before, after = memory.weights_before, memory.weights
-    if memory.weight_step_before < 0 or memory.step - memory.weight_step_before > 40:
-        return None
-    good = np.isfinite(before) & np.isfinite(after) & (before > 1e-3) & (after > 0)
-    if not good.any():
-        return None
-    change = np.abs(np.log2(np.where(good, after, 1.0) / np.where(good, before, 1.0)))
-    lead = int(change.argmax())
-    others = np.delete(change, lead)
-    calm = not len(others) or change[lead] > 4.0 * float(np.partition(others, -1)[-1])
-    return lead if change[lead] > 0.6 and calm else None
 
 
 def _origin(layout: Layout, lead: int, step: int, rest: list[tuple[int, int]], where: str) -> Origin:
@@ -104,7 +88,8 @@ def nonfinite_origin(memory: Memory, layout: Layout, loss_bad: bool) -> tuple[Or
         bad &= memory.frame.present
     order = [int(i) for i in layout.order if bad[i]]
     if bad_weights:
-        return _origin(layout, bad_weights[0], step, [(i, step) for i in order], "weights"), tuple(order)
+        rest = [(i, step) for i in order if i != bad_weights[0]]
+        return _origin(layout, bad_weights[0], step, rest, "weights"), tuple(order)
     if memory.input_bad:
         return Origin(step=step, where="input", followed=len(order)), tuple(order)
     if loss_bad or not order:

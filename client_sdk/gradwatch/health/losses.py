@@ -131,8 +131,8 @@ class LossTrack:
         before = list(islice(self.recent, 0, keep))
         self.base = median(before)
         # The upper tail counts too: with one sample per batch most losses are near zero and the MAD says nothing.
-        high = sorted(before)[int(0.9 * (len(before) - 1))]
-        self.spread = max(mad(before, self.base), (high - self.base) / 1.2816)
+        high = sorted(before)[int(0.95 * (len(before) - 1))]
+        self.spread = max(mad(before, self.base), (high - self.base) / 1.645)
 
     def _level(self, size: int) -> int:
         if not math.isfinite(self.base):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from .baseline import Quantile, Tracker, median
+from .baseline import Quantile, Tracker, median, middle
+from .episodes import Episode
 from .layout import Layout
 from .losses import LossTrack
 
@@ -89,12 +91,15 @@ class Memory:
     checkpoints: deque[int] = field(default_factory=lambda: deque(maxlen=32))
     val: deque[list[float]] = field(default_factory=lambda: deque(maxlen=32))
     loss: LossTrack = field(default_factory=LossTrack)
+    episode: Episode = field(default_factory=Episode)
     ring: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     ring_steps: npt.NDArray[np.int64] = field(default_factory=lambda: np.full(RING, -1, np.int64))
     base_m: Row = field(default_factory=lambda: np.zeros(0))
     base_s: Row = field(default_factory=lambda: np.ones(0))
     zero_run: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     absent_run: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    any_zero: bool = False
+    any_absent: bool = False
     alive: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     still: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     """Consecutive samples with a gradient but an update of exactly zero."""
@@ -102,6 +107,9 @@ class Memory:
     weights_before: Row = field(default_factory=lambda: np.zeros(0))
     weight_step: int = -1
     weight_step_before: int = -1
+    moved: int = -1
+    """The tensor whose weight norm last jumped by itself, and when that was seen."""
+    moved_step: int = -10_000
     ratios: Row = field(default_factory=lambda: np.zeros(0))
     zeros: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     """The last 8 samples of the zero fraction."""
@@ -184,13 +192,17 @@ class Memory:
             zero &= present
             self.absent_run += 1
             self.absent_run[present] = 0
-        elif self.absent_run.any():
+            self.any_absent = True
+        elif self.any_absent:
             self.absent_run[:] = 0
-        if zero.any():
+            self.any_absent = False
+        if np.count_nonzero(zero):
             self.zero_run += 1
             self.zero_run *= zero
-        elif self.zero_run.any():
+            self.any_zero = True
+        elif self.any_zero:
             self.zero_run[:] = 0
+            self.any_zero = False
         if self.frames % _BLOCK == 1:
             fresh = (filled > 0) & ~self.alive
             if fresh.any():
@@ -242,14 +254,32 @@ class Memory:
         if "weight_norm" in rows:
             self.weights_before, self.weight_step_before = self.weights, self.weight_step
             self.weights, self.weight_step = rows["weight_norm"].copy(), frame.step
+            self._note_moved()
         if "grad_cosine" in rows:
             known = rows["grad_cosine"][np.isfinite(rows["grad_cosine"])]
             if len(known):
-                self.cosine = float(np.median(known))
+                self.cosine = middle(known)
                 self.cosines.append(self.cosine)
         if "zero_fraction" in rows:
             self.zeros[self.zeros_n % 8] = rows["zero_fraction"]
             self.zeros_n += 1
+
+    def _note_moved(self) -> None:
+        """Notes a weight whose norm changed by half or more since the last sample while the others' hardly did.
+
+        No optimizer does that: it was changed from outside, or damaged.
+        """
+        if self.weight_step_before < 0:
+            return
+        before, after = self.weights_before, self.weights
+        good = np.isfinite(before) & np.isfinite(after) & (before > 1e-3) & (after > 0)
+        if np.count_nonzero(good) < 2:
+            return
+        change = np.abs(np.log2(np.where(good, after, 1.0) / np.where(good, before, 1.0)))
+        lead = int(change.argmax())
+        next_most = float(np.partition(change, -2)[-2])
+        if change[lead] > 0.6 and change[lead] > 4.0 * next_most:
+            self.moved, self.moved_step = lead, self.step
 
     def _take_ratio(self, frame: Frame, ratio: Row, layout: Layout) -> None:
         self.ratios = ratio.copy()
@@ -260,7 +290,7 @@ class Memory:
             self.still = np.where(frozen, self.still + 1, 0)
         if not len(known):
             return
-        self.ratio = float(np.median(known))
+        self.ratio = middle(known)
         self.ratio_peak = max(self.ratio_peak, self.ratio)
         log = math.log2(max(self.ratio, 1e-30))
         if self.ratio >= 0.05 and log >= self.ratio_mean + 3.0:
@@ -270,6 +300,12 @@ class Memory:
         else:
             self.ratio_mean += 0.1 * (min(log, self.ratio_mean + 3.0) - self.ratio_mean)
 
+    def take_loss(self, step: int, value: float) -> None:
+        """Takes one logged loss in."""
+        self.loss.learn(step, value)
+        if not self.loss.bad:
+            self.episode.learn(self.loss)
+
     # --- regimes and questions --------------------------------------------------------------------------------------
 
     def shift(self) -> None:
@@ -277,6 +313,7 @@ class Memory:
         self.tracker.restart()
         self.quantile.restart()
         self.loss.restart()
+        self.episode = Episode()
         self.xs.clear()
         self.start_xs = []
         self.since = 0
@@ -288,7 +325,7 @@ class Memory:
         """Median of the last ``last`` log2 totals, NaN when there are fewer."""
         if len(self.xs) < last:
             return math.nan
-        return median(self.xs[len(self.xs) - 1 - i] for i in range(last))
+        return median(islice(reversed(self.xs), last))
 
     def window(self, last: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Steps ``[k]`` and log2 norms ``[k, tensors]`` of the last ``last`` frames (at most 128), oldest first."""
@@ -300,9 +337,21 @@ class Memory:
         """Whether the update ratio stood far above its own past within the last ``within`` steps."""
         return self.step - self.ratio_high_step <= within
 
+    def weight_moved(self, within: int = 60) -> bool:
+        """Whether a single weight jumped within the last ``within`` steps."""
+        return self.step - self.moved_step <= within
+
     def lr_rose(self, within: int = 60) -> bool:
         """Whether the learning rate was raised by a fifth or more within the last ``within`` steps."""
         return self.lr_change > 1.2 and 0 <= self.step - self.lr_change_step <= within
+
+    def excuses_loss(self) -> bool:
+        """Whether a raised loss may be new data: LR and updates known and as ever, and the jump young or falling."""
+        if not self.episode.open or self.lr != self.lr or self.ratio != self.ratio:
+            return False
+        if self.lr_rose() or self.update_high(60) or self.weight_moved():
+            return False
+        return self.episode.fresh or self.episode.falling(self.loss)
 
 
 def _longer(values: npt.NDArray[Any], width: int, fill: float) -> npt.NDArray[Any]:

@@ -28,6 +28,9 @@ __all__ = ["FRAME_STATISTICS", "HealthState", "Monitor"]
 HealthState: TypeAlias = Literal["learning", "healthy", "attention", "critical"]
 
 _NEED: Final = 100
+_ROUND: Final = 40
+"""Frames after which the plan of who looks when repeats: a multiple of every ``every`` in the table."""
+_WITHOUT_NORMS: Final[tuple[str, ...]] = ("loss_scale", "bad_rank", "nonfinite_weight")
 _STATE_VERSION: Final = 1
 
 
@@ -65,7 +68,7 @@ class Monitor:
     ) -> None:
         if profile not in ("default", "adversarial"):
             raise ValueError(f"there is no health profile {profile!r}; use 'default' or 'adversarial'")
-        self.layout = Layout(tensors, optimizers)
+        self.layout = Layout(tensors, optimizers, profile)
         self.profile = profile
         self._optimizers = tuple(optimizers)
         self._memory = Memory(width=len(tensors))
@@ -77,12 +80,21 @@ class Monitor:
             row.key: row.build() for row in DETECTORS if row.build is not None and profile in row.profiles
         }
         self._stopped = Stopped()
-        self._on_frame = [(r.key, r.every) for r in DETECTORS if r.when == "frame" and r.key in self._looks]
+        on_frame = [(r.key, r.every) for r in DETECTORS if r.when == "frame" and r.key in self._looks]
+        self._plan = [tuple(k for k, every in on_frame if n % every == 0) for n in range(_ROUND)]
         self._on_loss = [r.key for r in DETECTORS if r.when == "loss" and r.key in self._looks]
 
-    def grow(self, tensors: Sequence[Tensor]) -> None:
-        """More tensors, after those that there are (a new schema); history is kept."""
-        self.layout = Layout((*self.layout.tensors, *tensors), self._optimizers)
+    def declare(self, tensors: Sequence[Tensor]) -> None:
+        """A new schema: all tensors anew, those known first and in the same order. What was learnt of them is kept.
+
+        Raises:
+            ValueError: a known tensor is gone or at another place.
+        """
+        if [t.name for t in tensors[: self.layout.n]] != self.layout.names:
+            raise ValueError("a new schema must begin with the tensors that are known, in the same order")
+        self.layout = Layout(tensors, self._optimizers, self.profile)
+        if self.layout.n == self._memory.width:
+            return
         self._memory.resize(self.layout.n)
         for frame in self._intake.frames:
             frame.rows = {k: _wide(v, self.layout.n, np.nan) for k, v in frame.rows.items()}
@@ -169,7 +181,10 @@ class Monitor:
                 "cursor": self._cursor,
                 "intake": self._intake,
                 "looks": self._looks,
-                "open": {k: {"incident": c.incident, "seen": c.last_seen} for k, c in desk.cases.items()},
+                "open": {
+                    k: {"incident": c.incident, "seen": c.last_seen, "tensors": c.tensors}
+                    for k, c in desk.cases.items()
+                },
                 "closed": desk.closed,
                 "opened": desk.opened,
                 "tensors": self.layout.n,
@@ -195,7 +210,8 @@ class Monitor:
         self._intake = intake_from(plain["intake"], below(arrays, "/intake"))
         self._memory.frame = None
         self._desk.cases = {
-            k: Case(from_plain(v["incident"]), int(v["seen"])) for k, v in plain["open"].items()
+            k: Case(from_plain(v["incident"]), int(v["seen"]), tuple(v["tensors"]))
+            for k, v in plain["open"].items()
         }
         self._desk.closed = {k: from_plain(v) for k, v in plain["closed"].items()}
         self._desk.opened = int(plain["opened"])
@@ -211,16 +227,17 @@ class Monitor:
         if cursor.started != cursor.started:
             cursor.started = frame.time
         memory.take(frame, self.layout)
-        self._desk.close_kind("stopped", memory)
+        if self._desk.cases:
+            self._desk.close_kind("stopped", memory)
         self._look(frame)
         self._after(memory)
 
     def _look(self, frame: Frame) -> None:
         memory = self._memory
         if "grad_norm" not in frame.rows or memory.overflow:
-            keys = ["loss_scale", "bad_rank", "nonfinite_weight"]
+            keys = _WITHOUT_NORMS
         else:
-            keys = [key for key, every in self._on_frame if every == 1 or memory.frames % every == 0]
+            keys = self._plan[memory.frames % _ROUND]
         spiked = False
         for key in keys:
             finding = self._looks[key].look(memory, self.layout)
@@ -240,7 +257,7 @@ class Monitor:
         if step <= memory.loss.step:
             self._cursor.late += 1
             return
-        memory.loss.learn(step, value)
+        memory.take_loss(step, value)
         if memory.frames == 0:
             memory.step = max(memory.step, step)
         for key in self._on_loss:

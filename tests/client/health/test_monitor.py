@@ -169,10 +169,15 @@ def test_new_tensors_join_without_a_new_start() -> None:
             )
         )
     )
-    monitor.grow(story.tensors[6:])
+    monitor.declare(story.tensors)
     monitor.observe(story.observe(150, 300))
     assert monitor.step == 299
     assert loud(monitor) == []
+
+
+def test_a_schema_that_drops_tensors_is_refused() -> None:
+    with pytest.raises(ValueError, match="in the same order"):
+        Monitor(network(3)).declare(network(3)[1:])
 
 
 def test_a_run_that_only_logs_a_loss_is_watched_too() -> None:

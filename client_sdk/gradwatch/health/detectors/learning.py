@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from itertools import islice
 
@@ -19,66 +18,34 @@ __all__ = ["Diverging", "Oscillating", "Overfitting", "Stalled"]
 class Diverging:
     """A loss that stays far above its baseline (science notes, D4: no false alarm in 87,000 healthy steps).
 
-    A jump that falls again while LR and updates are as ever looks like new data, not like divergence: it gets 30 losses
-    of grace as info.
+    What looks like new data (:meth:`Memory.excuses_loss`) stays info as long as it keeps falling.
     """
 
-    reference: float = math.nan
-    jump: float = 0.0
-    peak: float = 0.0
-    onset: int = -1
-    age: int = 0
+    told: bool = False
 
     def look(self, memory: Memory, layout: Layout) -> Finding | None:
         """The finding while the loss is worse than it was."""
-        loss = memory.loss
-        if self.reference != self.reference:
-            if loss.level < RAISED:
-                return None
-            self.reference, self.jump, self.age = loss.base, loss.near - loss.base, 0
-            self.peak = loss.near3
-            self.onset = self._began(memory)
-        elif loss.near < self.reference + 0.3 * self.jump:
-            self.reference = math.nan
+        loss, episode = memory.loss, memory.episode
+        self.told = episode.open and (self.told or loss.level >= RAISED)
+        if not self.told:
             return None
-        self.age += 1
-        self.peak = max(self.peak, loss.near3)
-        return self._finding(memory, layout)
-
-    def _began(self, memory: Memory) -> int:
-        loss = memory.loss
-        limit = loss.base + 0.5 * self.jump
-        back = 0
-        for value in islice(reversed(loss.recent), 0, 40):
-            if value < limit:
-                break
-            back += 1
-        gap = 1.0 if loss.gap != loss.gap else loss.gap
-        return max(int(loss.step - (max(back, 1) - 1) * gap), 0)
-
-    def _finding(self, memory: Memory, layout: Layout) -> Finding:
-        loss = memory.loss
-        severity: Severity = (
-            "critical" if loss.level == CRITICAL else "warning" if loss.level == ELEVATED else "info"
+        severity: Severity = "info"
+        if not (loss.signed or layout.adversarial or memory.excuses_loss()):
+            severity = (
+                "critical" if loss.level == CRITICAL else "warning" if loss.level == ELEVATED else "info"
+            )
+        text = (
+            f"The loss rose from {episode.reference:.4g} to {loss.near:.4g} (median of the last ten) "
+            f"since step {episode.onset:,}."
         )
-        if loss.signed or layout.adversarial or self._looks_like_new_data(memory):
-            severity = "info"
-        text = f"The loss rose from {self.reference:.4g} to {loss.near:.4g} (median of the last ten) since step {self.onset:,}."
-        numbers = {"before": self.reference, "now": loss.near, "at_start": loss.start}
+        numbers = {"before": episode.reference, "now": loss.near, "at_start": loss.start}
         return Finding(
             detector="diverging",
             kind="diverging",
             severity=severity,
-            step=self.onset,
+            step=episode.onset,
             evidence=(Evidence(text, numbers),),
         )
-
-    def _looks_like_new_data(self, memory: Memory) -> bool:
-        if self.age > 30 or memory.lr != memory.lr or memory.ratio != memory.ratio:
-            return False
-        if memory.lr_rose() or memory.update_high(60):
-            return False
-        return memory.loss.near3 - self.reference < 0.8 * (self.peak - self.reference)
 
 
 @dataclass(slots=True)
@@ -99,7 +66,7 @@ class Oscillating:
         grew = swing > 1.6 * mad(earlier, before)
         if now < before - 0.02 * abs(loss.scale) or swing < 0.02 * abs(loss.scale) or not (against or grew):
             return None
-        bad = against and not loss.signed and (loss.improved < 0.5 and now > 1.02 * loss.best)
+        bad = against and loss.improved < 0.5 and swing > 0.05 * abs(loss.scale)
         text = (
             f"The loss turned at {100 * loss.turn.rate:.0f} % of the last 50 steps, swings by {swing:.3g} around {now:.4g} "
             "and does not improve."

@@ -32,12 +32,14 @@ def times(log2_rise: float) -> str:
 
 def corroborated(memory: Memory, layout: Layout) -> Severity:
     """How grave a rise of the gradients is, by what the loss and the updates say."""
-    if memory.loss.level >= CRITICAL:
-        return "critical"
-    if memory.loss.level >= ELEVATED or memory.loss.raised():
-        return "warning"
+    loss = memory.loss
+    if not (memory.excuses_loss() or loss.signed or layout.adversarial):
+        if loss.level >= CRITICAL:
+            return "critical"
+        if loss.level >= ELEVATED or loss.raised():
+            return "warning"
     # With plain SGD the update is the gradient times the LR: no second witness.
-    independent = layout.family == "adaptive" or memory.loss.n == 0
+    independent = layout.family == "adaptive" or loss.n == 0
     return "warning" if independent and memory.update_high(10) else "info"
 
 
@@ -150,7 +152,7 @@ class Spike:
             return None
         self.seen.append(memory.step)
         many = sum(1 for s in self.seen if memory.step - s < 500) >= 3
-        severity: Severity = "warning" if many and memory.loss.raised() else "info"
+        severity: Severity = corroborated(memory, layout) if many else "info"
         text = (
             f"At step {memory.step:,} the global gradient norm was {memory.total:.3g}, {times(rise)} the usual "
             f"{2.0**memory.mean:.3g}."

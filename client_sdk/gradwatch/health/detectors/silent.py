@@ -56,7 +56,7 @@ class VanishingDepth:
 
     def look(self, memory: Memory, layout: Layout) -> Finding | None:
         """The finding while the profile over depth is that steep."""
-        if memory.frames < 8 or memory.frames % 8:
+        if memory.frames < 8 or (memory.frames > 64 and memory.frames % 32):
             return None
         gain, layers, profile = depth_gain(memory, layout)
         if gain > -0.5 or -gain * layers < 6.0:
@@ -87,12 +87,13 @@ class Fading:
 
     def look(self, memory: Memory, layout: Layout) -> Finding | None:
         """The finding while it stays so."""
-        if memory.since < 80 or memory.frames % 4 or len(memory.start_xs) < 10 or memory.loss.signed:
+        if memory.since < 80 or len(memory.start_xs) < 10 or memory.loss.signed:
             return None
         fell = median(memory.start_xs) - memory.level_of(20)
-        if not fell >= 4.3 or not _stuck(memory, 60, 0.2):
+        loss = memory.loss
+        if not fell >= 4.3 or loss.n < 60 or not loss.best > 0.8 * loss.start:
             return None
-        grave = fell >= 6.6 and _stuck(memory, 60, 0.05) and not layout.adversarial
+        grave = fell >= 6.6 and loss.best > 0.95 * loss.start and not layout.adversarial
         text = (
             f"The global gradient norm has fallen to {2.0**-fell:.1e} of what it was at the start, "
             f"but the loss by only {100 * max(memory.loss.improved, 0.0):.0f} %."
@@ -147,7 +148,7 @@ class ZeroGradient:
 
     def look(self, memory: Memory, layout: Layout) -> Finding | None:
         """The finding while they stay zero."""
-        if memory.frames < 20 or memory.frames % 4 or not memory.zero_run.any() or memory.x != memory.x:
+        if memory.frames < 20 or not memory.any_zero or memory.x != memory.x:
             return None
         patience = np.where(layout.expert | layout.sparse, 1000, 20)
         hit = (memory.zero_run >= patience) & layout.trainable
@@ -158,12 +159,13 @@ class ZeroGradient:
         kind_dead = bool(fell.any()) or self._is_prefix(layout, hit)
         onset = memory.step - int(memory.zero_run[hit].min()) + 1
         many = (hit & layout.matrix).sum() >= 0.3 * max(int((layout.matrix & layout.trainable).sum()), 1)
+        resting = not (hit & ~layout.expert & ~layout.sparse).any()
         when = "since step" if fell.any() else "from the start, step"
         text = f"The gradient of {_names(layout, hit)} has been exactly zero {when} {onset:,}."
         return Finding(
             detector="zero_gradient",
             kind="dead" if kind_dead else "disconnected",
-            severity="critical" if many and _stuck(memory, 20) else "warning",
+            severity="info" if resting else "critical" if many and _stuck(memory, 20) else "warning",
             step=max(onset, 0),
             tensors=tuple(np.flatnonzero(hit).tolist()),
             evidence=(
@@ -202,7 +204,7 @@ class Disconnected:
 
     def look(self, memory: Memory, layout: Layout) -> Finding | None:
         """The finding at 50 frames and while it stays so."""
-        if memory.frames < 50 or memory.frames % 10:
+        if memory.frames < 50 or not (memory.any_absent or layout.orphaned):
             return None
         patience = np.where(layout.expert | layout.sparse, 1000, 50)
         absent = (memory.absent_run >= patience) & ~memory.alive & layout.trainable
@@ -298,7 +300,7 @@ class Accumulating:
 
     def look(self, memory: Memory, layout: Layout) -> Finding | None:
         """The finding while it goes on."""
-        if memory.frames % 5 or len(memory.cosines) < 3 or len(memory.xs) < 20 or len(memory.start_xs) < 3:
+        if len(memory.cosines) < 3 or len(memory.xs) < 20 or len(memory.start_xs) < 3:
             return None
         xs = list(memory.xs)
         rough = median(abs(b - a) for a, b in zip(xs[-20:], xs[-19:], strict=False))

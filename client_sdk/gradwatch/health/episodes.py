@@ -1,0 +1,71 @@
+"""One stretch of a raised loss: when it began, how high it went, and whether it looks like new data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from .baseline import median
+from .losses import NORMAL, LossTrack
+
+__all__ = ["Episode"]
+
+_YOUNG: Final = 5
+
+
+@dataclass(slots=True)
+class Episode:
+    """Open from the first raised loss until 70 % of the rise is gone.
+
+    A jump that falls again while neither LR nor updates rose looks like new data (a harder stretch, a new task), not like
+    divergence: ``fresh`` and ``falling`` tell. How much of the jump may be left shrinks with its age in losses.
+    """
+
+    reference: float = math.nan
+    peak: float = 0.0
+    onset: int = -1
+    age: int = 0
+
+    @property
+    def open(self) -> bool:
+        """Whether the loss is in such a stretch."""
+        return self.reference == self.reference
+
+    @property
+    def fresh(self) -> bool:
+        """Too young to tell a jump that falls from one that stays."""
+        return self.age < _YOUNG
+
+    def falling(self, loss: LossTrack) -> bool:
+        """Whether as much of the jump is gone as new data would have lost by now."""
+        if not self.open or self.age > 100:
+            return False
+        left = 0.9 if self.age <= 10 else 0.7 if self.age <= 30 else 0.5 if self.age <= 60 else 0.35
+        return loss.near3 - self.reference < left * (self.peak - self.reference)
+
+    def learn(self, loss: LossTrack) -> None:
+        """Takes the newest loss in, after ``loss`` has."""
+        if not self.open:
+            if loss.level == NORMAL and not loss.raised():
+                return
+            self.reference, self.age = loss.base, 0
+            last = list(islice(loss.recent, max(len(loss.recent) - 14, 0), None))
+            self.peak = max(median(last[n : n + 3]) for n in range(max(len(last) - 2, 1)))
+            self.onset = self._began(loss)
+        self.age += 1
+        self.peak = max(self.peak, loss.near3)
+        quiet = loss.level == NORMAL and loss.near3 < self.reference + 0.3 * (self.peak - self.reference)
+        if quiet or not math.isfinite(self.peak):
+            self.reference = math.nan
+
+    def _began(self, loss: LossTrack) -> int:
+        limit = self.reference + 0.5 * (self.peak - self.reference)
+        back = 0
+        for value in islice(reversed(loss.recent), 0, 40):
+            if value < limit:
+                break
+            back += 1
+        gap = 1.0 if loss.gap != loss.gap else loss.gap
+        return max(int(loss.step - (max(back, 1) - 1) * gap), 0)

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from .conftest import Story, loud, told
+
+
+def test_a_diverging_loss_is_critical_even_when_gradients_are_silent() -> None:
+    story = Story(330, seed=1)
+    story.loss[200:] *= 6
+    (found,) = loud(story.watch(range(1, 330)))
+    assert (found.kind, found.severity) == ("diverging", "critical")
+    assert abs(found.first_step - 200) <= 2
+    assert found.opened_step <= 206
+
+
+def test_a_jump_that_falls_again_with_usual_updates_stays_info() -> None:
+    """New data: the loss jumps, and learning goes on. Neither the LR nor the updates rose."""
+    story = Story(400, seed=2)
+    fall = 1 + 4 * np.exp(-np.arange(200) / 15)
+    story.loss[200:] *= fall
+    found = told(story.watch())
+    assert [(i.kind, i.severity) for i in found] == [("diverging", "info")]
+
+
+def test_the_same_jump_after_a_raise_of_the_rate_is_not_excused() -> None:
+    story = Story(400, seed=2)
+    story.loss[200:] *= 1 + 4 * np.exp(-np.arange(200) / 15)
+    story.run["lr"][199:] *= 10
+    (found,) = loud(story.watch())
+    assert found.kind == "diverging"
+    assert found.causes[0].key == "lr_too_high"
+
+
+def test_losses_below_zero_never_alarm() -> None:
+    story = Story(600, seed=3)
+    story.loss[:] = np.random.default_rng(0).normal(0, 1, 600)
+    story.loss[300:] += 3
+    assert loud(story.watch()) == []
+
+
+def test_a_zigzag_that_does_not_improve_is_a_warning_only_with_opposing_gradients() -> None:
+    story = Story(300, seed=4)
+    story.loss[:] = 2.0 + 0.4 * (-1.0) ** np.arange(300) * (1 + 0.002 * np.arange(300))
+    quiet = told(story.watch())
+    assert all(i.severity == "info" for i in quiet)
+    story.sampled["grad_cosine"] = np.full_like(story.norms, -0.6)
+    (found,) = loud(story.watch())
+    assert (found.kind, found.causes[0].key) == ("oscillating", "lr_too_high")
+    assert found.opened_step <= 100
+
+
+def test_a_zigzag_that_improves_is_the_edge_of_stability() -> None:
+    story = Story(300, seed=4)
+    story.loss[:] = (2.0 + 0.2 * (-1.0) ** np.arange(300)) * np.exp(-np.arange(300) / 150)
+    story.sampled["grad_cosine"] = np.full_like(story.norms, -0.6)
+    assert told(story.watch()) == []
+
+
+def test_updates_too_small_to_matter_are_a_stall_with_the_rate_to_use() -> None:
+    story = Story(260, seed=5, lr=1e-7)
+    story.loss[:] = 2.3 + 0.02 * np.random.default_rng(0).normal(size=260)
+    story.sampled["update_ratio"][:] = 1e-6
+    (found,) = loud(story.watch())
+    assert found.kind == "stalled"
+    assert found.remedies[0].key == "lr_up"
+    assert found.remedies[0].value == pytest.approx(1e-4, rel=0.5)
+    assert found.opened_step <= 200
+
+
+def test_a_plateau_with_usual_updates_is_info() -> None:
+    story = Story(500, seed=5)
+    story.loss[:] = 2.3 + 0.02 * np.random.default_rng(0).normal(size=500)
+    assert {(i.kind, i.severity) for i in told(story.watch())} == {("stalled", "info")}
+
+
+def test_a_long_warm_up_is_not_a_stall() -> None:
+    story = Story(260, seed=5)
+    ramp = np.linspace(1e-4, 1, 260)
+    story.loss[:] = 2.3 + 0.02 * np.random.default_rng(0).normal(size=260)
+    story.run["lr"] = 1e-3 * ramp
+    story.sampled["update_ratio"] = 2e-6 * ramp[:, None] * np.ones_like(story.norms)
+    assert loud(story.watch()) == []
+
+
+def test_overfitting_is_a_remark_with_the_best_step() -> None:
+    story = Story(600, seed=6)
+    curve = [1.0, 0.8, 0.7, 0.65, 0.6, 0.62, 0.66, 0.7, 0.75]
+    story.scalars["val/loss"] = [(50 + 60 * n, v) for n, v in enumerate(curve)]
+    (found,) = told(story.watch())
+    assert (found.kind, found.severity, found.first_step) == ("overfitting", "info", 290)
