@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from torch import nn
 from torch.optim import Optimizer
 
 from .catalog import Catalog
@@ -36,8 +38,7 @@ class BackwardWatch:
         self._order: dict[int, None] = {}
         self._first: list[Any] = []
         self._sentinels: dict[int, _Sentinel] = {}
-        self.passes = 0
-        """Rises with every backward, by one or more."""
+        self._passes: Counter[int] = Counter()
 
     def attach(self) -> None:
         """Hooks all watched parameters, until :meth:`settle` is called."""
@@ -63,17 +64,22 @@ class BackwardWatch:
             handle.remove()
         self._first.clear()
 
+    def passes(self, columns: npt.NDArray[np.intp]) -> int:
+        """A number that rises with every backward through the models of these columns."""
+        return sum(self._passes[model] for model in self._catalog.models_of(columns))
+
     def stepped(self, number: int, optimizer: Optimizer) -> None:
         """``optimizer`` has stepped: makes sure that its next backward will be noticed."""
         sentinel = self._sentinels.get(number)
         parameter = None if sentinel is None else sentinel.parameter()
         if sentinel is None or parameter is None or parameter.grad is None:
-            parameter = _first_with_grad(optimizer)
+            parameter = self._first_with_grad(optimizer)
             if parameter is None:
                 return
             if sentinel is not None:
                 sentinel.remove()
-            sentinel = self._sentinels[number] = _Sentinel(parameter, self._marker(number))
+            model = self._catalog.model_of(self._catalog.column(parameter))
+            sentinel = self._sentinels[number] = _Sentinel(parameter, model, self._marker(number, model))
         sentinel.remember(parameter.grad)
 
     def poll(self) -> None:
@@ -81,27 +87,35 @@ class BackwardWatch:
         for number, sentinel in self._sentinels.items():
             if sentinel.changed():
                 self._steps.saw_backward(number)
-                self.passes += 1
+                self._passes[sentinel.model] += 1
+
+    def _first_with_grad(self, optimizer: Optimizer) -> torch.Tensor | None:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None and self._catalog.column(parameter) is not None:
+                    found: torch.Tensor = parameter
+                    return found
+        return None
 
     def _noter(self, column: int) -> Callable[[torch.Tensor], None]:
-        order, me = self._order, weakref.ref(self)
+        order, me, model = self._order, weakref.ref(self), self._catalog.model_of(column)
 
         def note(_: torch.Tensor) -> None:
             order.setdefault(column)
             watch = me()
             if watch is not None:
-                watch.passes += 1
+                watch._passes[model] += 1
                 watch._steps.saw_backward(watch._owner(column))
 
         return note
 
-    def _marker(self, number: int) -> Callable[[torch.Tensor], None]:
+    def _marker(self, number: int, model: int) -> Callable[[torch.Tensor], None]:
         me = weakref.ref(self)
 
         def mark(_: torch.Tensor) -> None:
             watch = me()
             if watch is not None:
-                watch.passes += 1
+                watch._passes[model] += 1
                 watch._steps.saw_backward(number)
 
         return mark
@@ -110,7 +124,8 @@ class BackwardWatch:
 class _Sentinel:
     """One parameter that stands for an optimizer."""
 
-    def __init__(self, parameter: torch.Tensor, hook: Callable[[torch.Tensor], None]) -> None:
+    def __init__(self, parameter: torch.Tensor, model: int, hook: Callable[[torch.Tensor], None]) -> None:
+        self.model = model
         self.parameter = weakref.ref(parameter)
         self._handle: Any = _hook(parameter, hook) if _hookable(parameter) else None
         self._grad: weakref.ref[torch.Tensor] | None = None
@@ -139,11 +154,3 @@ def _hook(parameter: Any, hook: Callable[[torch.Tensor], None]) -> Any:
 
 def _hookable(parameter: torch.Tensor) -> bool:
     return parameter.requires_grad and parameter.is_leaf and not hasattr(parameter, "to_local")
-
-
-def _first_with_grad(optimizer: Optimizer) -> torch.Tensor | None:
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            if isinstance(parameter, (nn.Parameter, torch.Tensor)) and parameter.grad is not None:
-                return parameter
-    return None

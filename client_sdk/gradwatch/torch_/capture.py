@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -45,7 +46,7 @@ _MEASURERS: Final = 16
 class _Scaling:
     """A ``GradScaler.step`` in progress; ``seen`` once the optimizer has really stepped."""
 
-    optimizer: Optimizer
+    optimizer: weakref.ref[Optimizer]
     scale: Later | Now | None
     seen: bool = False
 
@@ -107,7 +108,7 @@ class Capture:
         self._schemas = 0
         self._current = False
         self._depths = list(range(len(self._catalog)))
-        self._measurers: dict[bytes, Measurer] = {}
+        self._measurers: dict[int | bytes, Measurer] = {}
         self._draft: Draft | None = None
         self._done = np.zeros(len(self._catalog), bool)
         self._free_done = np.zeros(len(self._catalog), bool)
@@ -185,7 +186,7 @@ class Capture:
             self._costs.add(self._timer() - begun)
 
     def _on_norms(self, grads: Sequence[torch.Tensor], norms: torch.Tensor | None, clipping: bool) -> None:
-        if not self._inert() and self._steps.next_step % self._every == 0:
+        if not self._inert():
             begun = self._timer()
             self._preclip.add(grads, norms, clipping=clipping)
             self._costs.add(self._timer() - begun)
@@ -196,7 +197,7 @@ class Capture:
             self._preclip.unscale(self._catalog.mask(optimizer), scale)
 
     def _on_scaler_step(self, scaler: GradScaler, optimizer: Optimizer) -> None:
-        self._scaling = _Scaling(optimizer, _scale_of(scaler))
+        self._scaling = _Scaling(weakref.ref(optimizer), _scale_of(scaler))
 
     def _on_scaler_stepped(self, optimizer: Optimizer) -> None:
         """A step that was skipped has called none of our hooks."""
@@ -260,7 +261,7 @@ class Capture:
         draft = self._open(number)
         self._optimizers.read_rates(number, optimizer)
         scaling = self._scaling
-        if scaling is not None and scaling.optimizer is optimizer and scaling.scale is not None:
+        if scaling is not None and scaling.optimizer() is optimizer and scaling.scale is not None:
             scaling.seen = True
             found = defer(getattr(optimizer, "found_inf", None))
             draft.numbers["loss_scale"] = scaling.scale
@@ -268,6 +269,8 @@ class Capture:
         if draft.step % self._every == 0:
             grad_scale = getattr(optimizer, "grad_scale", None)
             self._measure(draft, number, None if grad_scale is None else defer(grad_scale))
+        elif self._preclip.entries:
+            self._preclip.take(self._optimizers.columns(number)[0])
 
     def _open(self, number: int) -> Draft:
         if self._steps.begins_new(number):
@@ -294,6 +297,9 @@ class Capture:
         columns, free = self._optimizers.columns(number)
         if self._preclip.entries:
             self._take_entries(draft, columns, grad_scale)
+        elif len(self._optimizers) == 1:
+            self._read(columns, draft.parts, grad_scale, key=number)
+            return
         columns = columns & ~(self._done | self._free_done)
         self._free_done |= free
         self._read(columns, draft.parts, grad_scale)
@@ -311,8 +317,11 @@ class Capture:
                 mask[entry.columns] = True
                 self._read(mask, draft.after, grad_scale)
 
-    def _read(self, columns: Mask, into: list[Norms], grad_scale: Later | Now | None) -> None:
-        key = columns.tobytes()
+    def _read(
+        self, columns: Mask, into: list[Norms], grad_scale: Later | Now | None, key: int | bytes | None = None
+    ) -> None:
+        """Measures ``columns``; ``key`` names the set if it is cheaper to name than to compare."""
+        key = columns.tobytes() if key is None else key
         measurer = self._measurers.get(key)
         if measurer is None:
             if len(self._measurers) >= _MEASURERS:

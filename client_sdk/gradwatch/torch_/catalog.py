@@ -104,9 +104,13 @@ class Catalog:
         column = self.index.get(id(parameter))
         return column if column is not None and self.refs[column]() is parameter else None
 
-    def model_of(self, column: int) -> int:
-        """Which model a column belongs to."""
-        return self._owners[column]
+    def model_of(self, column: int | None) -> int:
+        """Which model a column belongs to, -1 for none."""
+        return -1 if column is None else self._owners[column]
+
+    def models_of(self, columns: npt.NDArray[np.intp]) -> set[int]:
+        """Which models these columns belong to."""
+        return {0} if len(self._models) == 1 else {self._owners[column] for column in columns}
 
     def trainable_models(self) -> set[int]:
         """The models that have a parameter that is not frozen."""

@@ -35,8 +35,11 @@ _SMALL: Final = 4096
 _CHUNK: Final = 16_384
 """BLAS libraries start threads for longer vectors, which would compete with torch's; and float32 sums get imprecise."""
 
-_TINY: Final = 1e-14
-"""A norm below this, from a float32 sum of squares, may have lost terms to underflow: look again."""
+_FEW: Final = 128
+"""With fewer small gradients than this, reading each in place costs less than copying them together."""
+
+_TINY: Final = 1e-28
+"""A float32 sum of squares below this may have lost terms to underflow: look again."""
 
 _NUMPY: Final = (torch.float32, torch.float64)
 _HALF: Final = (torch.float16, torch.bfloat16)
@@ -51,24 +54,27 @@ class Norms:
         columns: which columns, ``[m]``.
     """
 
-    __slots__ = ("_device", "_looked", "_scales", "_values", "columns")
+    __slots__ = ("_device", "_exact", "_scales", "_squares", "columns")
 
-    def __init__(self, columns: Columns, values: Floats) -> None:
+    def __init__(self, columns: Columns) -> None:
         self.columns = columns
-        self._values = values
-        self._looked: dict[int, tuple[float, int]] = {}
+        self._squares: Floats | None = None
+        self._exact: dict[int, tuple[float, float, int]] = {}
         self._device: list[tuple[Columns, HostCopy]] = []
         self._scales: list[Later | Now] = []
 
-    def fill(self, positions: Columns, values: Floats) -> None:
-        """Norms that are known now."""
-        self._values[positions] = values
+    def set_squares(self, positions: Columns, squares: Floats) -> None:
+        """Sums of squares; the root is taken later, off the training thread. Those of all columns may be given whole."""
+        if len(squares) == len(self.columns):
+            self._squares = squares
+            return
+        if self._squares is None:
+            self._squares = np.zeros(len(self.columns))
+        self._squares[positions] = squares
 
     def set_exact(self, at: int, norm: float, maxabs: float, bad: int) -> None:
         """The result of a second look at position ``at``."""
-        self._values[at] = norm
-        if bad or not math.isfinite(norm):
-            self._looked[at] = (maxabs, bad)
+        self._exact[at] = (norm, maxabs, bad)
 
     def set_device(self, positions: Columns, rows: HostCopy) -> None:
         """Norm and max-abs ``[2, k]`` of ``positions``, on their way."""
@@ -87,16 +93,19 @@ class Norms:
 
         Max-abs and count are NaN where they were not looked at; max-abs is also NaN where an element is NaN.
         """
-        norms = self._values.copy()
+        norms = np.zeros(len(self.columns)) if self._squares is None else np.sqrt(self._squares)
         maxabs = np.full(len(norms), np.nan)
         bad = np.full(len(norms), np.nan)
         for positions, copy in self._device:
             norms[positions], maxabs[positions] = copy.numpy()
-        for at, (largest, count) in self._looked.items():
-            maxabs[at], bad[at] = largest, count
+        for at, (norm, largest, count) in self._exact.items():
+            norms[at] = norm
+            if not math.isfinite(norm):
+                maxabs[at], bad[at] = largest, count
         for scale in self._scales:
-            norms /= scale()
-            maxabs /= scale()
+            with np.errstate(all="ignore"):
+                norms /= scale()
+                maxabs /= scale()
         return norms, maxabs, bad
 
 
@@ -143,18 +152,22 @@ class _Plan:
     def __init__(self, refs: Sequence[Ref], columns: Columns) -> None:
         self._absent: list[Ref] = []
         kept: list[int] = []
-        sizes: list[int] = []
         at: dict[str, list[int]] = {"small": [], "large": [], "odd": []}
         for i, ref in enumerate(refs):
             parameter = ref()
             if parameter is None or parameter.grad is None:
                 self._absent.append(ref)
                 continue
-            form = _form(parameter.grad)
-            at[form].append(len(kept))
+            at[_form(parameter.grad)].append(len(kept))
             kept.append(i)
-            if form == "small":
-                sizes.append(parameter.grad.numel())
+        if len(at["small"]) < _FEW:
+            at["large"] = sorted(
+                at["large"] + [k for k in at["small"] if _grad(refs[kept[k]]).dtype in _NUMPY]
+            )
+            at["odd"] = sorted(
+                at["odd"] + [k for k in at["small"] if _grad(refs[kept[k]]).dtype not in _NUMPY]
+            )
+            at["small"] = []
         self._columns = columns[kept]
         self._small_at, self._large_at, self._odd_at = (
             np.array(positions, np.intp) for positions in at.values()
@@ -162,6 +175,7 @@ class _Plan:
         self._small, self._large, self._odd = (
             [refs[kept[k]] for k in positions] for positions in at.values()
         )
+        sizes = [_grad(ref).numel() for ref in self._small]
         self._total = sum(sizes)
         self._offsets = np.cumsum([0, *sizes[:-1]], dtype=np.intp)
 
@@ -175,45 +189,39 @@ class _Plan:
             parameter = ref()
             if parameter is not None and parameter.grad is not None:
                 raise _Misfit
-        values = np.empty(len(self._columns))
-        norms = Norms(self._columns, values)
-        with np.errstate(all="ignore"):
-            if self._small:
-                values[self._small_at] = self._small_norms()
-            if self._large:
-                views: list[Numbers] = [ref().grad.numpy() for ref in self._large]
-                _read_views(norms, self._large_at, views)
-            if self._odd:
-                _read_any(norms, self._odd_at, [_grad(ref) for ref in self._odd])
-            if self._small and not math.isfinite(values[self._small_at].sum()):
-                self._look_at_small(norms, values)
+        norms = Norms(self._columns)
+        if self._large:
+            _read_views(norms, self._large_at, [ref().grad.numpy() for ref in self._large])
+        if self._small:
+            self._read_small(norms)
+        if self._odd:
+            _read_any(norms, self._odd_at, [_grad(ref) for ref in self._odd])
         return norms
 
-    def _small_norms(self) -> Floats:
+    def _read_small(self, norms: Norms) -> None:
         flat = _flatten([ref().grad for ref in self._small])
         if flat.numel() != self._total:
             raise _Misfit
         numbers: Floats = (flat if flat.dtype in _NUMPY else flat.double()).numpy().astype(np.float64)
-        numbers *= numbers
-        return np.sqrt(np.add.reduceat(numbers, self._offsets))
-
-    def _look_at_small(self, norms: Norms, values: Floats) -> None:
-        for at, ref in zip(self._small_at, self._small, strict=True):
-            if not math.isfinite(values[at]):
-                norms.set_exact(int(at), *_exact(_numbers(_grad(ref))))
+        with np.errstate(all="ignore"):
+            numbers *= numbers
+        squares = np.add.reduceat(numbers, self._offsets)
+        norms.set_squares(self._small_at, squares)
+        if not math.isfinite(squares.sum()):
+            for k in np.flatnonzero(~np.isfinite(squares)):
+                norms.set_exact(int(self._small_at[k]), *_exact(_numbers(_grad(self._small[k]))))
 
 
 def norms_of(grads: Sequence[Tensor], columns: Columns, known: Tensor | None = None) -> Norms:
     """Norms of any gradients. ``known [len(grads)]`` are their L2 norms where somebody has computed them already."""
-    norms = Norms(columns, np.empty(len(columns)))
+    norms = Norms(columns)
     positions = np.arange(len(columns))
-    with np.errstate(all="ignore"):
-        if known is not None and _usable(known, grads):
-            values = known.double().numpy()
-            norms.fill(positions, values)
-            _look_again(norms, positions, values, lambda k: _numbers(_dense(grads[k])))
-        else:
-            _read_any(norms, positions, grads)
+    if known is not None and _usable(known, grads):
+        squares = np.square(known.double().numpy())
+        norms.set_squares(positions, squares)
+        _look_again(norms, positions, squares, lambda k: _numbers(_dense(grads[k])))
+    else:
+        _read_any(norms, positions, grads)
     return norms
 
 
@@ -291,10 +299,9 @@ def _device_rows(grads: Sequence[Tensor]) -> Tensor:
 
 def _read_views(norms: Norms, positions: Columns, views: Sequence[Numbers]) -> None:
     vdot = np.vdot
-    squares = [vdot(view, view) if view.size <= _CHUNK else _chunked(view) for view in views]
-    values = np.sqrt(np.array(squares, np.float64))
-    norms.fill(positions, values)
-    _look_again(norms, positions, values, views.__getitem__)
+    squares = np.array([vdot(v, v) if v.size <= _CHUNK else _chunked(v) for v in views], np.float64)
+    norms.set_squares(positions, squares)
+    _look_again(norms, positions, squares, views.__getitem__)
 
 
 def _chunked(view: Numbers) -> float:
@@ -303,14 +310,16 @@ def _chunked(view: Numbers) -> float:
     whole = flat.size // _CHUNK * _CHUNK
     rows = flat[:whole].reshape(-1, 1, _CHUNK)
     rest = flat[whole:]
-    return float(np.matmul(rows, rows.transpose(0, 2, 1)).sum(dtype=np.float64)) + float(np.vdot(rest, rest))
+    with np.errstate(all="ignore"):
+        squares = np.matmul(rows, rows.transpose(0, 2, 1)).sum(dtype=np.float64)
+    return float(squares) + float(np.vdot(rest, rest))
 
 
-def _look_again(norms: Norms, positions: Columns, values: Floats, view: Callable[[int], Numbers]) -> None:
-    """Replaces norms that overflowed, underflowed, or are not finite by exact ones, with max-abs and counts."""
-    if math.isfinite(values.sum()) and values.min(initial=1.0) >= _TINY:
+def _look_again(norms: Norms, positions: Columns, squares: Floats, view: Callable[[int], Numbers]) -> None:
+    """Exact norms with max-abs and counts for sums of squares that overflowed, underflowed, or are not finite."""
+    if math.isfinite(squares.sum()) and squares.min(initial=1.0) >= _TINY:
         return
-    for k in np.flatnonzero(~(np.isfinite(values) & (values >= _TINY))):
+    for k in np.flatnonzero(~(np.isfinite(squares) & (squares >= _TINY))):
         norms.set_exact(int(positions[k]), *_exact(view(int(k))))
 
 

@@ -28,7 +28,7 @@ class Entry:
     columns: Columns
     norms: Norms
     passes: int
-    """:attr:`BackwardWatch.passes` when they were taken."""
+    """:meth:`BackwardWatch.passes` when they were taken."""
 
     versions: int | None
     """Sum of the gradients' version counters if nothing was known to change them since, else None."""
@@ -72,7 +72,8 @@ class Preclip:
                 norms = None if norms is None else norms[torch.from_numpy(chosen)]
             measured = norms_of(grads, columns[fresh], norms)
             versions = None if clipping else _versions(grads)
-            self.entries.append(Entry(columns[fresh], measured, self._backward.passes, versions, []))
+            passes = self._backward.passes(columns[fresh])
+            self.entries.append(Entry(columns[fresh], measured, passes, versions, []))
         if clipping:
             self._touched.append(columns)
 
@@ -99,8 +100,9 @@ class Preclip:
     def take(self, columns: Mask) -> list[Entry]:
         """Removes and gives the entries about these columns; called when an optimizer steps.
 
-        Entries that only asked for a norm are left out where a backward has run since. Where none has and the gradients
-        were changed all the same, somebody clipped them by hand, and the norms after it must be measured.
+        Entries that a backward has overtaken are left out: the step they were for was not taken, or a norm was asked for
+        too early. Where none has and the gradients were changed all the same, somebody clipped them by hand, and the
+        norms after it must be measured.
         """
         self._touched = []
         self._backward.poll()
@@ -108,7 +110,7 @@ class Preclip:
         for entry in self.entries:
             if not columns[entry.columns].any():
                 kept.append(entry)
-            elif entry.clips or entry.remeasure or entry.passes == self._backward.passes:
+            elif not self._stale(entry):
                 entry.remeasure = entry.remeasure or self._modified(entry)
                 taken.append(entry)
         self.entries = kept
@@ -140,7 +142,7 @@ class Preclip:
         for entry in self.entries:
             overlap = mask[entry.columns]
             if overlap.any():
-                if entry.passes != self._backward.passes:
+                if self._stale(entry):
                     continue
                 covered[entry.columns] = True
                 if clipping and (entry.clips or not overlap.all() or self._modified(entry)):
@@ -164,6 +166,9 @@ class Preclip:
         mask = np.zeros(len(self._catalog), bool)
         mask[columns] = True
         return mask
+
+    def _stale(self, entry: Entry) -> bool:
+        return entry.passes != self._backward.passes(entry.columns)
 
     def _modified(self, entry: Entry) -> bool:
         return entry.versions is not None and entry.versions != self._versions_now(entry)

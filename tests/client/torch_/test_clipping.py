@@ -188,6 +188,39 @@ def test_what_was_not_finite_is_told_from_what_clipping_made_of_it(watch: Watch,
     assert loop.seen.norms(loop.frame, "grad_maxabs") == pytest.approx({"2.weight": bad}, nan_ok=True)
 
 
+@pytest.mark.parametrize("steps_before", [0, 1, 3])
+def test_a_step_that_was_not_taken_leaves_nothing(watch: Watch, steps_before: int) -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    capture, seen = watch(model)
+    for step in range(steps_before + 2):
+        optimizer.zero_grad()
+        (model(X) * (1 + step)).pow(2).mean().backward()
+        before = reference(model)
+        if step == steps_before:
+            nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
+        else:
+            optimizer.step()
+    capture.detach()
+    close(seen.norms(seen.frames[-1]), before)
+    assert "clip_coef" not in seen.frames[-1].values
+
+
+def test_a_clip_at_a_step_that_is_not_measured_leaves_nothing(watch: Watch) -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    _, seen = watch(model, every=2, optimizers=[optimizer])
+    for step in range(5):
+        optimizer.zero_grad()
+        model(X).pow(2).mean().backward()
+        before = reference(model)
+        if step % 2:
+            nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
+        optimizer.step()
+    close(seen.norms(seen.frames[-1]), before)
+    assert all("clip_coef" not in frame.values for frame in seen.frames)
+
+
 def test_a_refused_clip_stays_refused(watch: Watch) -> None:
     model = mlp()
     watch(model)
