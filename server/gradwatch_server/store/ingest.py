@@ -15,6 +15,7 @@ from gradwatch.protocol import Batch, Block, Bye, Lost, Mark, Record, Schema, St
 
 from ..models import GroupInfo, Run, RunMark, RunState, StoredBlock, TensorInfo
 from .live import MAIN_RANK, Column, Layout, LiveRun, SeriesRef, StreamHandle, declare, place_tensors
+from .plain import text, whole
 from .tail import Piece
 
 __all__ = ["Changes", "NewSchema", "take"]
@@ -99,16 +100,23 @@ def _take_one(stream: StreamHandle, record: Record, changes: Changes) -> None:
             RunMark(
                 run_id=run_id,
                 revision=0,
-                step=record.step,
+                step=whole(record.step),
                 time=record.time,
-                kind=record.kind,
+                kind=text(record.kind, 64),
                 data=record.data,
             )
         )
     elif isinstance(record, Lost):
-        changes.lost.append(record)
+        lost = replace(
+            record,
+            from_step=whole(record.from_step),
+            to_step=whole(record.to_step),
+            frames=max(0, whole(record.frames, MAX_STORED_STEP)),
+            reason=text(record.reason),
+        )
+        changes.lost.append(lost)
         live = stream.live
-        live.run = replace(live.run, lost_frames=live.run.lost_frames + record.frames)
+        live.run = replace(live.run, lost_frames=live.run.lost_frames + lost.frames)
     else:
         _take_bye(stream, record, changes)
 
@@ -117,8 +125,11 @@ def _take_schema(stream: StreamHandle, schema: Schema, changes: Changes) -> None
     live = stream.live
     if schema.id in stream.layouts:
         raise ProtocolError(f"schema {schema.id} is declared twice")
+    if not 0 <= schema.id < MAX_STORED_STEP:
+        raise ProtocolError(f"a schema with the id {schema.id}")
+    statistics = tuple(replace(one, name=text(one.name)) for one in schema.statistics)
     if schema.tensors is not None:
-        rows, added = place_tensors(live, schema.tensors)
+        rows, added = place_tensors(live, [replace(one, name=text(one.name)) for one in schema.tensors])
         changes.tensors += added.tensors
         changes.groups += added.groups
         live.run = replace(live.run, tensor_count=len(live.tensors))
@@ -126,10 +137,10 @@ def _take_schema(stream: StreamHandle, schema: Schema, changes: Changes) -> None
         rows = next(reversed(stream.layouts.values())).rows
     else:
         rows = np.empty(0, np.int32)
-    layout, added = declare(live, stream.rank, schema.statistics, rows)
+    layout, added = declare(live, stream.rank, statistics, rows)
     changes.series += added.series
     changes.widened += added.widened
-    changes.schemas.append(NewSchema(schema.id, schema.statistics, rows))
+    changes.schemas.append(NewSchema(schema.id, statistics, rows))
     stream.layouts[schema.id] = layout
 
 
@@ -244,7 +255,12 @@ def _take_bye(stream: StreamHandle, bye: Bye, changes: Changes) -> None:
         return
     live = stream.live
     live.run = replace(
-        live.run, state=bye.state, finished_at=bye.time, reason=bye.reason, error=bye.error, steps_per_s=0.0
+        live.run,
+        state=bye.state,
+        finished_at=bye.time if math.isfinite(bye.time) else live.run.last_seen,
+        reason=text(bye.reason),
+        error=bye.error,
+        steps_per_s=0.0,
     )
     changes.state = bye.state
 

@@ -14,6 +14,7 @@ from gradwatch.protocol import Statistic, Tensor
 
 from ..models import GroupInfo, Run, TensorInfo
 from .module_tree import GroupNorms, groups_of, parent_of
+from .plain import INT32, text, whole
 
 __all__ = ["MAIN_RANK", "NORMS", "Column", "Layout", "LiveRun", "SeriesRef", "StreamHandle", "declare"]
 
@@ -181,7 +182,14 @@ def _series(
             )
         dtype = "f4" if scope == "group" else statistic.dtype
         series = SeriesRef(
-            len(live.series), rank, scope, statistic.name, width, dtype, statistic.cadence, statistic.logged
+            len(live.series),
+            rank,
+            scope,
+            statistic.name,
+            width,
+            dtype,
+            whole(statistic.cadence, INT32),
+            statistic.logged,
         )
         live.series[key] = series
         added.series.append(series)
@@ -206,13 +214,13 @@ def place_tensors(live: LiveRun, tensors: Sequence[Tensor]) -> tuple[npt.NDArray
                 index=len(live.tensors),
                 name=tensor.name,
                 shape=tensor.shape,
-                numel=tensor.numel,
-                dtype=tensor.dtype,
-                depth=tensor.depth,
-                module=tensor.module,
+                numel=whole(tensor.numel),
+                dtype=text(tensor.dtype, 64),
+                depth=whole(tensor.depth, INT32),
+                module=text(tensor.module),
                 kind=tensor.kind,
                 trainable=tensor.trainable,
-                optimizer=tensor.optimizer,
+                optimizer=whole(tensor.optimizer, INT32),
                 param_group=tensor.group,
                 fan_in=tensor.fan_in,
                 init_std=tensor.init_std,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, func, select
 
+from gradwatch.errors import ProtocolError
 from gradwatch.protocol import Hello
 
 from ..errors import RunKeyRefused, StreamFenced
@@ -15,11 +17,12 @@ from ..models import Run
 from . import queries, writes
 from . import tables as t
 from .block_queries import tail_bodies
+from .ingest import MAX_STORED_STEP
 from .live import LiveRun, StreamHandle, declare
-from .plain import int32s, statistics
+from .plain import INT32, int32s, statistics, text
 from .tail import unpack
 
-__all__ = ["OpenedStream", "load_live", "open_stream"]
+__all__ = ["OpenedStream", "checked", "load_live", "open_stream"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +33,22 @@ class OpenedStream:
     run: Run
     next_seq: int
     created: bool
+
+
+def checked(hello: Hello, now: float) -> Hello:
+    """``hello`` as every database can hold it.
+
+    Raises:
+        ProtocolError: an id or number that none can.
+    """
+    for name in ("run_id", "stream", "segment"):
+        value = getattr(hello, name)
+        if text(value) != value:
+            raise ProtocolError(f"Hello.{name} holds characters that cannot be stored")
+    if hello.start_step >= MAX_STORED_STEP or hello.rank > INT32:
+        raise ProtocolError(f"Hello with step {hello.start_step} and rank {hello.rank}, which are too large")
+    started = hello.started_at if math.isfinite(hello.started_at) and hello.started_at > 0 else now
+    return replace(hello, project=text(hello.project), name=text(hello.name), started_at=started)
 
 
 def open_stream(conn: Connection, hello: Hello, live: LiveRun | None, *, now: float) -> OpenedStream:
@@ -65,7 +84,7 @@ def _new_run(conn: Connection, hello: Hello, key_hash: str, now: float) -> LiveR
         project=hello.project,
         name=hello.name,
         state="running",
-        created_at=hello.started_at or now,
+        created_at=hello.started_at,
         last_time=0.0,
         last_seen=now,
         context=hello.context,
@@ -99,7 +118,7 @@ def _stream(conn: Connection, hello: Hello, live: LiveRun, now: float) -> Stream
             "own, or its own rank."
         )
     if row is None:
-        segment = _segment(conn, hello, live.no, now)
+        segment = _segment(conn, hello, live.no)
         no = writes.insert_stream(conn, live.no, hello.stream, hello.rank, segment, now)
         writes.fence(conn, live.no, hello.rank, segment, but=no)
         stream = StreamHandle(
@@ -120,12 +139,12 @@ def _stream(conn: Connection, hello: Hello, live: LiveRun, now: float) -> Stream
     return stream
 
 
-def _segment(conn: Connection, hello: Hello, run_no: int, now: float) -> int:
+def _segment(conn: Connection, hello: Hello, run_no: int) -> int:
     c = t.segments.c
     found = conn.execute(select(c.idx).where((c.run_no == run_no) & (c.id == hello.segment))).scalar()
     if found is not None:
         return int(found)
-    return writes.insert_segment(conn, run_no, hello.segment, hello.start_step, hello.started_at or now)
+    return writes.insert_segment(conn, run_no, hello.segment, hello.start_step, hello.started_at)
 
 
 def _load_layouts(conn: Connection, stream: StreamHandle) -> None:

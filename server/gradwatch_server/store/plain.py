@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,21 @@ import numpy.typing as npt
 from gradwatch.protocol import Statistic
 from gradwatch.protocol.codec import from_plain, to_plain
 
-__all__ = ["from_json", "int32s", "numbers", "statistics", "to_json", "to_int32s"]
+__all__ = ["from_json", "int32s", "numbers", "statistics", "text", "to_int32s", "to_json", "whole"]
+
+INT32: Final = 2**31 - 1
+INT64: Final = 2**63 - 1
+
+
+def text(value: str, most: int | None = None) -> str:
+    """Text that every database takes: without NUL and lone surrogates, cut to ``most`` characters."""
+    clean = value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode("utf-8")
+    return clean[:most]
+
+
+def whole(value: int, most: int = INT64) -> int:
+    """A number that its column can hold: the nearest that is within ``-most .. most``."""
+    return max(-most, min(value, most))
 
 
 def to_json(value: Any) -> str:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
+from tests.server.store.helpers import NAMES, WAIT, batch, declared, opened
 
 from gradwatch.errors import ProtocolError
-from gradwatch.protocol import Batch, Block, Bye, Hello, Lost, Mark, Schema, Statistic, Tensor
+from gradwatch.protocol import Bye, Lost, Mark, Schema, Statistic
 from gradwatch_server.errors import NotFound, RunKeyRefused, StreamFenced
 from gradwatch_server.models import SeriesQuery
-from gradwatch_server.store import OpenedStream, Store
-
-WAIT = 30.0
-NAMES = ("net.0.weight", "net.0.bias", "net.2.weight", "head.weight")
+from gradwatch_server.store import Store
 
 
 @pytest.fixture
@@ -24,40 +20,6 @@ def store(address: str) -> Iterator[Store]:
     opened = Store.open(address, clock=lambda: 1000.0)
     yield opened
     opened.close()
-
-
-HELLO = Hello(
-    run_id="digits-1", run_key="secret", project="digits", name="baseline", stream="s0", segment="g0"
-)
-
-
-def declared(seq: int = 0, id: int = 0, names: tuple[str, ...] = NAMES) -> Schema:
-    return Schema(
-        seq=seq,
-        id=id,
-        statistics=(
-            Statistic(name="grad_norm", scope="tensor", width=len(names)),
-            Statistic(name="loss", scope="run", dtype="f8"),
-        ),
-        tensors=tuple(
-            Tensor(name=name, module=name.rpartition(".")[0], shape=(2,), numel=2) for name in names
-        ),
-    )
-
-
-def batch(
-    seq: int, first: int, values: np.ndarray, *, schema: int = 0, present: np.ndarray | None = None
-) -> Batch:
-    steps = np.arange(first, first + len(values), dtype=np.float64)
-    return Batch(
-        seq=seq,
-        schema=schema,
-        blocks=(Block(statistic=0, steps=steps, times=100 + steps / 10, values=values, present=present),),
-    )
-
-
-def opened(store: Store, **changes: Any) -> OpenedStream:
-    return store.open_stream(dataclasses.replace(HELLO, **changes), now=1000.0).result(WAIT)
 
 
 def test_values_come_back_as_they_were_sent(store: Store) -> None:
