@@ -27,6 +27,9 @@ __all__ = ["Entry", "Spool", "read_segment", "segments_of"]
 
 MAGIC: Final = b"GWSPOOL1"
 SUFFIX: Final = ".gws"
+TARGET: Final = "server"
+"""File with the address of the server that a spool is meant for."""
+
 _ENTRY: Final = struct.Struct("<IIB3xQ")
 HELLO: Final = 0
 CONTEXT: Final = 1
@@ -82,13 +85,16 @@ class Spool:
         folder: made here, readable by the user only.
         hello: who the records are from.
         limit: most bytes on disk; beyond it the oldest batches are replaced by ``Lost`` records of the same number.
+        target: address of the server it is meant for, "" for the local one.
         segment_bytes: a new segment is begun at this size.
 
     Raises:
         SpoolError: the folder cannot be written, or another process holds it.
     """
 
-    def __init__(self, folder: Path, hello: Hello, *, limit: int, segment_bytes: int = 8 * 1024**2) -> None:
+    def __init__(
+        self, folder: Path, hello: Hello, *, limit: int, target: str = "", segment_bytes: int = 8 * 1024**2
+    ) -> None:
         self.folder = folder
         self.bytes = 0
         self.on_lost: Callable[[Lost], None] = lambda lost: None
@@ -101,6 +107,7 @@ class Spool:
         self._reader: tuple[Path, Iterator[Entry]] | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            (folder / TARGET).write_text(target, encoding="utf-8")
             self._lock = LockFile(folder / "lock")
         except OSError as error:
             raise SpoolError(f"cannot write to {folder}: {error.strerror or error}") from error
@@ -155,6 +162,7 @@ class Spool:
             self._lock.release()
             return
         try:
+            (self.folder / TARGET).unlink(missing_ok=True)
             (self.folder / "lock").unlink(missing_ok=True)
             self._lock.release()
             self.folder.rmdir()

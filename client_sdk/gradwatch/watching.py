@@ -198,7 +198,7 @@ class _Parts:
 
     def _open_spool(self) -> Spool:
         folder = self.settings.directory / "spool" / f"{self._hello.run_id}-{self._hello.stream}"
-        return Spool(folder, self._introduce(), limit=self.settings.spool_limit)
+        return Spool(folder, self._introduce(), limit=self.settings.spool_limit, target=self.settings.server)
 
     def _introduce(self) -> Hello:
         """Who we are, with the optimizers as far as they are known by now."""

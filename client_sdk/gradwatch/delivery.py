@@ -1,0 +1,154 @@
+"""Delivering spools that another process left, or is still writing: ``gradwatch sync`` and the start of the next run."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+from .connection import Connection, in_thread
+from .leftover import SpoolReader, may_be_alive_elsewhere, remove, renumbered
+from .lockfile import LockFile
+from .protocol import Hello, encode
+from .protocol.session import Acked, Opened
+from .transport import Transport
+from .waiter import Waiter
+
+__all__ = ["Delivery", "Outcome", "deliver"]
+
+WINDOW_BYTES: Final = 2 * 1024**2
+WINDOW_RECORDS: Final = 2_000
+GIVE_UP_AFTER: Final = 3
+"""Failed attempts to connect in a row."""
+
+
+class Outcome(Enum):
+    """How a delivery ended."""
+
+    DELIVERED = "delivered"
+    ALIVE = "still being written"
+    UNREACHABLE = "no server answers"
+    REFUSED = "refused"
+    DAMAGED = "nothing readable in it"
+
+
+class Delivery:
+    """Sends one spool, pumped by :meth:`turn`. Where the server has no beginning of this stream, its rest is sent as a
+    stream of its own, with the schema in front.
+
+    Args:
+        folder: the spool.
+        transport: how to reach the server.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        transport: Transport,
+        *,
+        wake: Callable[[], None] = lambda: None,
+        spawn: Callable[[Callable[[], None]], None] = in_thread,
+    ) -> None:
+        self.reader = SpoolReader(folder)
+        self.sent = 0
+        self.acked = 0
+        hello = self.reader.hello()
+        first = self.reader.first()
+        self.damaged = hello is None or first is None
+        self._hello = hello or Hello(run_id="-", run_key="-", project="-", name="-", stream="-", segment="-")
+        self._first, self._context = first or (0, None)
+        self._shift = 0
+        self._records: Iterator[tuple[int, bytes | str]] = iter(())
+        self.connection = Connection(transport, lambda: self._hello, wake=wake, spawn=spawn)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether all that could be read is acknowledged."""
+        return self.connection.open and self.acked >= self.sent > 0
+
+    def turn(self, now: float) -> None:
+        """Connects, receives, and sends as much as fits."""
+        for event in self.connection.turn(now):
+            if isinstance(event, Opened):
+                self._open(event.welcome.next_seq, now)
+            elif isinstance(event, Acked):
+                self.acked = max(self.acked, event.next_seq)
+        while self.connection.open and self.connection.backlog < WINDOW_BYTES:
+            if self.sent - self.acked >= WINDOW_RECORDS or not self._send_next(now):
+                return
+
+    def _open(self, next_seq: int, now: float) -> None:
+        if next_seq + self._shift < self._first and not self._shift:
+            self._begin_anew(now)
+            return
+        self.acked = self.sent = next_seq
+        lead = 1 if self._shift and self._context is not None else 0
+        self.reader.start(max(next_seq - lead, 0) + self._shift)
+        self._records = self.reader.read()
+        if lead and next_seq == 0:
+            assert self._context is not None
+            self.connection.send(encode(dataclasses.replace(self._context, seq=0)), now)
+            self.sent = 1
+
+    def _begin_anew(self, now: float) -> None:
+        """The same name each time, so that a delivery that broke off goes on where it was."""
+        text = f"{self._hello.stream}/{self._first}"
+        stream = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self._hello = dataclasses.replace(self._hello, stream=stream)
+        self._shift = self._first
+        self.connection.drop(now, "the server lacks the beginning")
+        self.connection.hurry()
+
+    def _send_next(self, now: float) -> bool:
+        found = next(self._records, None)
+        if found is None:
+            self._records = self.reader.read()
+            found = next(self._records, None)
+        if found is None:
+            return False
+        seq, data = found
+        if self._shift:
+            seq = seq - self._shift + (1 if self._context is not None else 0)
+            data = renumbered(data, seq)
+        self.connection.send(data, now)
+        self.sent = seq + 1
+        return True
+
+
+def deliver(
+    folder: Path,
+    transport: Transport,
+    *,
+    monotonic: Callable[[], float] = time.monotonic,
+    stopped: Callable[[], bool] = lambda: False,
+) -> tuple[Outcome, str]:
+    """Sends a left-over spool and deletes it once all of it is acknowledged. With a sentence where something is wrong."""
+    if may_be_alive_elsewhere(folder):
+        return Outcome.ALIVE, ""
+    lock = LockFile(folder / "lock")
+    if not lock.acquire():
+        return Outcome.ALIVE, ""
+    waiter = Waiter()
+    work = Delivery(folder, transport, wake=waiter.wake)
+    try:
+        if work.damaged:
+            return Outcome.DAMAGED, f"{folder} holds nothing that can be read"
+        while not stopped():
+            work.turn(monotonic())
+            if work.connection.refused is not None:
+                return Outcome.REFUSED, str(work.connection.refused)
+            if work.connection.failures >= GIVE_UP_AFTER:
+                return Outcome.UNREACHABLE, work.connection.error
+            if work.caught_up:
+                remove(folder)
+                return Outcome.DELIVERED, ""
+            waiter.wait(0.05, work.connection.fileno(), writable=work.connection.backlog > 0)
+        return Outcome.UNREACHABLE, "stopped"
+    finally:
+        work.connection.close()
+        waiter.close()
+        lock.release()
