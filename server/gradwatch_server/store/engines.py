@@ -18,6 +18,9 @@ __all__ = ["Engines", "explain", "parse_url"]
 PAGE_BYTES: Final = 16384
 """SQLite page size of a new file. Blocks are tens of kilobytes to a megabyte: large pages make short overflow chains."""
 
+WAL_BYTES: Final = 64 << 20
+"""What the write-ahead log is cut back to after a burst: as much as is written between two checkpoints."""
+
 _READERS: Final = 8
 _LOCK: Final = 0x67726164
 """Key of the PostgreSQL advisory lock: "grad"."""
@@ -94,7 +97,11 @@ def _sqlite(url: URL, *, writes: bool) -> Engine:
         "mmap_size = 1073741824",
         "temp_store = MEMORY",
     ]
-    pragmas += ["journal_mode = WAL", "wal_autocheckpoint = 4000"] if writes else ["query_only = ON"]
+    pragmas += (
+        ["journal_mode = WAL", "wal_autocheckpoint = 4000", f"journal_size_limit = {WAL_BYTES}"]
+        if writes
+        else ["query_only = ON"]
+    )
 
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _: Any) -> None:

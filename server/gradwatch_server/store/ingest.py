@@ -15,6 +15,7 @@ from gradwatch.protocol import Batch, Block, Bye, Lost, Mark, Record, Schema, St
 
 from ..models import GroupInfo, Run, RunMark, RunState, StoredBlock, TensorInfo
 from .live import MAIN_RANK, Column, Layout, LiveRun, SeriesRef, StreamHandle, declare, place_tensors
+from .merging import merged
 from .plain import text, whole
 from .tail import Piece
 
@@ -75,15 +76,16 @@ def take(stream: StreamHandle, records: Sequence[Record], changes: Changes, *, n
         ProtocolError: a record that makes no sense; the sentence is for the person who trains.
     """
     try:
-        for record in records:
-            if record.seq < stream.next_seq:
-                continue
+        fresh = [record for record in records if record.seq >= stream.next_seq]
+        for record, count in merged(fresh):
             if record.seq > stream.next_seq:
                 raise ProtocolError(
                     f"record {record.seq} arrived where {stream.next_seq} was expected: some were skipped"
                 )
+            if record.seq < stream.next_seq:
+                continue
             _take_one(stream, record, changes)
-            stream.next_seq += 1
+            stream.next_seq += count
     finally:
         changes.next_seq, changes.ended = stream.next_seq, stream.ended
         _sign_of_life(stream, changes, now)

@@ -47,7 +47,9 @@ def open_database(address: str) -> Database:
 
     engines = Engines.to(url)
     try:
-        _bring_up_to_date(engines.writer, url)
+        _bring_up_to_date(engines, url)
+        with engines.writer.connect() as conn, conn.begin():  # holds the lock, and shows whether it can be written
+            conn.execute(text("SELECT 1"))
     except BaseException as error:
         engines.dispose()
         release()
@@ -77,8 +79,8 @@ def _hold(path: Path) -> FileLock:
         ) from None
 
 
-def _bring_up_to_date(engine: Engine, url: URL) -> None:
-    found = _version(engine, url)
+def _bring_up_to_date(engines: Engines, url: URL) -> None:
+    found = _version(engines.reader, url)  # which can't change what may be somebody else's
     if found == HEAD:
         return
     from alembic import command
@@ -94,7 +96,7 @@ def _bring_up_to_date(engine: Engine, url: URL) -> None:
             f"the database {url.render_as_string(hide_password=True)} was written by a newer gradwatch (version {found} "
             f"of its tables, this one knows {HEAD}). Upgrade gradwatch, or give another database with --db."
         )
-    with engine.connect() as conn, conn.begin():
+    with engines.writer.connect() as conn, conn.begin():
         config.attributes["connection"] = conn
         command.upgrade(config, "head")
 

@@ -37,7 +37,8 @@ def cells(records: list[Record]) -> Cells:
 @settings(max_examples=200, deadline=None)
 @given(
     kinds=st.lists(
-        st.tuples(st.sampled_from(["batch", "mark"]), st.integers(0, 1), st.integers(1, 3), st.booleans()), max_size=20
+        st.tuples(st.sampled_from(["batch", "mark"]), st.integers(0, 1), st.integers(1, 3), st.booleans()),
+        max_size=20,
     ),
     width=st.integers(1, 3),
 )
