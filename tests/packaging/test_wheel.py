@@ -44,26 +44,23 @@ def test_the_client_alone_installs_without_the_servers_packages(environment: Mak
 def test_the_wheel_serves_the_page_without_torch(environment: Make, tmp_path: Path) -> None:
     python = environment(extras="[server]")
     assert run(python, "-c", "import torch", cwd=tmp_path).returncode != 0
-    server = subprocess.Popen(
-        [str(python), "-m", "gradwatch", "serve", "--port", "0", "--dir", str(tmp_path / "data")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=tmp_path,
-        env={"PATH": "/usr/bin:/bin", "PYTHONUNBUFFERED": "1", "HOME": str(tmp_path)},
-    )
-    try:
-        address = address_of(server)
-        page = fetch(f"{address}/")
-        assert "<title>" in page
-        scripts = re.findall(r'<script[^>]*src="([^"]+)"', page)
-        assert scripts
-        for script in scripts:
-            assert len(fetch(address + script)) > 20
-        assert '"status":"ok"' in fetch(f"{address}/healthz").replace(" ", "")
-    finally:
-        server.send_signal(signal.SIGTERM)
-        assert server.wait(20) == 0
+    command = [str(python), "-m", "gradwatch", "serve", "--port", "0", "--dir", str(tmp_path / "data")]
+    environ = {"PATH": "/usr/bin:/bin", "PYTHONUNBUFFERED": "1", "HOME": str(tmp_path)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path, env=environ
+    ) as server:
+        try:
+            address = address_of(server)
+            page = fetch(f"{address}/")
+            assert "<title>" in page
+            scripts = re.findall(r'<script[^>]*src="([^"]+)"', page)
+            assert scripts
+            for script in scripts:
+                assert len(fetch(address + script)) > 20
+            assert '"status":"ok"' in fetch(f"{address}/healthz").replace(" ", "")
+        finally:
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(20) == 0
 
 
 def address_of(server: subprocess.Popen[str]) -> str:
@@ -118,7 +115,7 @@ def other_pythons() -> list[str]:
 def test_the_torch_free_parts_work_on_the_other_pythons_at_hand(
     python: str, environment: Make, tmp_path: Path
 ) -> None:
-    inside = environment("pytest", "pytest-timeout", "hypothesis", extras="[server]", python=python)
+    inside = environment("pytest", "pytest-timeout", "hypothesis", "httpx", extras="[server]", python=python)
     tests = [str(ROOT / "tests" / folder) for folder in ("client/protocol", "client/health", "server/alerts")]
     done = run(
         inside,
