@@ -44,3 +44,9 @@ test("the gravest open alert speaks first; cleared, acknowledged and informative
   assert.equal(said.alert.id, "x");
   assert.match(said.text, /^The loss is NaN\./);
 });
+
+test("without a connection nothing old is repeated as if it were now", () => {
+  const said = sentenceOf(RUN, [], 1012, { lost: true });
+  assert.equal(said.tone, "");
+  assert.match(spaced(said), /connection to the server is lost\. The last point is 12 s old/);
+});

@@ -8,14 +8,22 @@ const LONG_STEP = 20;
 
 /**
  * @param {object} run RunOut  @param {object[]} alerts of the run  @param {number} now by the server's clock, Unix seconds
- * @param {{incidents?: object[], health?: object|null}} judged what the health engine says
+ * @param {{incidents?: object[], health?: object|null, lost?: boolean}} judged what the health engine says, and whether
+ *   the page has lost the server
  * @returns {{state: string, tone: ""|"ok"|"warning"|"critical", text: string, alert: object|null, incident: object|null}}
  *   `alert` or `incident` is what the sentence is about, if it is about one
  */
-export function sentenceOf(run, alerts, now, { incidents = [], health = null } = {}) {
+export function sentenceOf(run, alerts, now, { incidents = [], health = null, lost = false } = {}) {
+  if (lost) return { state: "Not live", tone: "", text: lostSentence(run, now), alert: null, incident: null };
   const said = { alert: null, incident: null, ...mostUrgent(run, alerts, now, leading(incidents)) };
   const calm = said.alert === null && said.incident === null && said.tone === "ok";
   return calm && health?.sentence ? { ...said, text: health.sentence } : said;
+}
+
+/** Without a connection nothing that was said before can be vouched for. */
+function lostSentence(run, now) {
+  const last = run.last_time > 0 ? ` The last point is ${formatDuration(now - run.last_time)} old.` : "";
+  return `The connection to the server is lost.${last} It is tried again by itself; training goes on.`;
 }
 
 function mostUrgent(run, alerts, now, incident) {

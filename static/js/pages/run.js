@@ -102,7 +102,7 @@ const overlayOf = (name) => (context, box) => {
 const keepOf = (name) => () => handles[name]?.values() ?? [];
 const norm = mountNorm($("#norm"), store, model, { keep: keepOf("norm"), overlay: overlayOf("norm"), onResize: (width) => model.setPoints(width / 1.4) });
 const loss = mountLoss($("#loss"), store, model, { keep: keepOf("loss"), overlay: overlayOf("loss") });
-const layers = mountLayers($("#layers"), store, model, {});
+const layers = mountLayers($("#layers"), store, model, { normalOf });
 const timeline = mountTimeline($("#timeline"), store, model, { onGlyph: ({ step, alert, incident }) => (incident ? showIncident(incident) : alert ? showAlert(alert) : showStep(step)) });
 const inspector = mountInspector($("#inspector"), store, model, { onPick: (node) => pick(node) });
 const readout = mountReadout($("#readout"), store, model, { valueOf });
@@ -115,6 +115,12 @@ function highestNow(name) {
 for (const [name, chart, statistic] of [["norm", norm, "global_grad_norm"], ["loss", loss, "loss"]]) {
   handles[name] = mountHandles(chart, store, { statistic, suggest: () => highestNow(statistic) });
   chart.redraw = () => painter?.overlay();
+}
+
+/** What is normal for a node, as the heat map has it. */
+function normalOf(node) {
+  const row = heat.feedOf(node).rowOf(node.index);
+  return row < 0 ? null : { baseline: heat.baselineOf(node), row };
 }
 
 /** What the heat map knows of a node at a step, with its distance from the node's own normal. */
@@ -201,13 +207,18 @@ mountKeys({ live: goLive, next: () => nextAlert(1), previous: () => nextAlert(-1
 $("#share")?.addEventListener("click", share);
 
 const OVERLAY_ONLY = ["cursor", "hover", "dragging"];
-const PANEL_KEYS = ["view", "frozen", "at", "open", "tree", "colouring", "lossLog", "pins", "picked", "scalars", "statistics", "marks", "segments", "rules", "alerts", "incidents", "selected"];
+const PANEL_KEYS = ["view", "frozen", "at", "open", "tree", "colouring", "lossLog", "pins", "picked", "scalars", "statistics", "marks", "segments", "rules", "alerts", "incidents", "chosenIncident", "selected"];
 let awaited = store.get().selected;
 store.subscribe((state, changed) => {
   if (changed.has("view")) model.showView();
   if (["pins", "picked", "colouring"].some((key) => changed.has(key))) paintControls(state);
   if (PANEL_KEYS.some((key) => changed.has(key))) painter.now();
   if (OVERLAY_ONLY.some((key) => changed.has(key))) painter.overlay();
+  // Chosen in the card's list, not by its glyph or sentence: those have moved the view already.
+  if (changed.has("chosenIncident") && !changed.has("view")) {
+    const incident = (state.incidents ?? []).find(({ id }) => id === state.chosenIncident);
+    if (incident) showIncident(incident);
+  }
   // An address may name an alert: it is shown as soon as it is known, unless the address also says which steps.
   if (awaited && changed.has("alerts")) {
     const alert = state.alerts.find(({ id }) => id === awaited);

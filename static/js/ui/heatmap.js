@@ -10,6 +10,7 @@ import { poolRow, poolRows, rowSpan } from "../core/heat.js";
 import { visibleRows } from "../core/tree.js";
 import { attachPointer } from "./cursor.js";
 import { HeatCodes, PRIORITIES } from "./heat_data.js";
+import { paintIncident, shownIncident } from "./heat_marks.js";
 import { imageOf, paletteOf } from "./heat_paint.js";
 import { mountTree } from "./heat_tree.js";
 import { newestValue } from "./run_model.js";
@@ -128,6 +129,8 @@ export function mount(element, store, model, { onPick, onOpen }) {
       }
     }
     paintStrip(right);
+    const incident = shownIncident(store.get());
+    if (incident && rows.length > 0) paintIncident(context, { left, right, height: size.height }, scene.range, rows, store.get().tree.nodes, incident);
     if (pointer.state.selection) {
       const { from, to } = pointer.state.selection;
       context.fillStyle = token("--chart-band");

@@ -1,6 +1,7 @@
 // The charts of the run page: global norm, loss with learning rate, pinned layers. What each shows; ui/chart.js draws it.
 
-import { quantile } from "../core/scale.js";
+import { Baseline } from "../core/baseline.js";
+import { position, quantile } from "../core/scale.js";
 import { columnsOf, valuesIn } from "./chart_traces.js";
 import { mount as mountChart } from "./chart.js";
 import { el, setText } from "./element.js";
@@ -47,7 +48,38 @@ export function mountNorm(element, store, model, { keep, overlay, onResize }) {
     if (limit !== null && filled(limit)) lines.push({ key: "limit", name: "clip limit", feed: limit, index: 0, colour: "--chart-7", style: "dashed", lanes: false });
     return lines;
   };
-  return mountChart(element, store, model, { title: "Global norm", unit: "L2, log", log: always, series, keep, overlay, onResize });
+  const overview = model.feed("global_grad_norm", "run", { overview: true });
+  const normal = new Baseline();
+  const paint = (context, box, scene, axis) => {
+    if (overview.window !== null && axis !== null) {
+      normal.update(overview.window);
+      paintBand(context, box, scene.range, axis, normal, 0);
+    }
+    overlay?.(context, box, scene, axis);
+  };
+  return mountChart(element, store, model, { title: "Global norm", unit: "L2, log", log: always, series, keep, overlay: paint, onResize });
+}
+
+/** How many units around the centre are normal. */
+const NORMAL = 3;
+
+/** The band of what is normal for a row of a baseline, as the colours of the heat map have it. */
+function paintBand(context, box, range, axis, normal, row) {
+  if (normal.n === 0 || Number.isNaN(normal.centre[normal.at(row, range.from)])) return;
+  const wide = range.to - range.from;
+  const points = Math.max(2, Math.min(256, Math.ceil(wide / normal.width)));
+  const xOf = (step) => box.left + ((step - range.from) / wide) * (box.right - box.left);
+  const yOf = (octaves) => Math.min(box.bottom, Math.max(box.top, box.bottom - position(2 ** octaves, axis, true) * (box.bottom - box.top)));
+  const edge = (sign) =>
+    Array.from({ length: points + 1 }, (_, i) => {
+      const step = range.from + (i / points) * wide;
+      const at = normal.at(row, step);
+      return [xOf(step), yOf(normal.centre[at] + sign * NORMAL * normal.scale[at])];
+    });
+  context.fillStyle = token("--chart-band");
+  context.beginPath();
+  for (const [x, y] of [...edge(1), ...edge(-1).reverse()]) context.lineTo(x, y);
+  context.fill();
 }
 
 /** A loss whose highest values are so many times the usual one is drawn on a log axis. */
@@ -67,6 +99,7 @@ export function scalarsShown(state) {
 export function mountLoss(element, store, model, { keep, overlay }) {
   let wideView = null;
   let lookedAt = -Infinity;
+  let seen = [];
   const picker = mountPicker(store, () => store.get().lossLog ?? wideView === store.get().view);
   const series = () => {
     const shown = scalarsShown(store.get());
@@ -88,11 +121,15 @@ export function mountLoss(element, store, model, { keep, overlay }) {
   /** Without a choice the axis turns log when the loss spans decades, and stays so until another stretch is shown. */
   function wide() {
     const { view } = store.get();
+    const shown = series().filter((line) => line.fit !== false);
+    const windows = shown.map(({ feed }) => feed.window);
     const now = performance.now();
-    if (wideView === view || now - lookedAt < LOOK_MS) return wideView === view;
+    const same = windows.length === seen.length && windows.every((window, i) => window === seen[i]);
+    if (wideView === view || (same && now - lookedAt < LOOK_MS)) return wideView === view;
     lookedAt = now;
-    const values = valuesIn(series().filter((line) => line.fit !== false), model.range()).filter(Number.isFinite).sort((a, b) => a - b);
-    const spans = values.length > 0 && values[0] > 0 && quantile(values, 0.99) > WIDE * quantile(values, 0.5);
+    seen = windows;
+    const values = valuesIn(shown, model.range()).filter(Number.isFinite).sort((one, other) => one - other);
+    const spans = values.length > 0 && values[0] > 0 && quantile(values, 0.995) > WIDE * quantile(values, 0.5);
     wideView = spans ? view : null;
     return spans;
   }
@@ -164,8 +201,11 @@ function mountPicker(store, isLog) {
 const PIN_COLOURS = ["--chart-0", "--chart-1", "--chart-2", "--chart-3", "--chart-4", "--chart-5", "--chart-6", "--chart-7"];
 export const MOST_PINS = PIN_COLOURS.length;
 
-/** Curves of the pinned layers. A pin is a node's key, "t:name" or "g:path". */
-export function mountLayers(element, store, model, { overlay }) {
+/**
+ * Curves of the picked layer and the pinned ones, by keys of nodes ("t:name" or "g:path"). The picked one comes with the band of
+ * its own normal: `normalOf(node)` gives `{baseline, row}`, null while it isn't known.
+ */
+export function mountLayers(element, store, model, { normalOf }) {
   const feeds = {
     tensor: model.feed("grad_norm", "tensor", { rows: [], name: "pins" }),
     group: model.feed("grad_norm", "group", { rows: [], name: "pins" }),
@@ -194,6 +234,12 @@ export function mountLayers(element, store, model, { overlay }) {
       lanes: true,
       onPick: () => unpin(node.key),
     }));
+  const overlay = (context, box, scene, axis) => {
+    const { picked, tree } = store.get();
+    const node = picked === null ? null : tree?.nodes.get(picked);
+    const normal = node && axis !== null ? normalOf(node) : null;
+    if (normal) paintBand(context, box, scene.range, axis, normal.baseline, normal.row);
+  };
   const stop = store.subscribe((_, changed) => ["pins", "picked", "tree"].some((key) => changed.has(key)) && select());
   select();
   const chart = mountChart(element, store, model, { title: "Chosen layers", log: always, series, overlay });

@@ -30,7 +30,7 @@ export function mount(element, store, { onAlert, onIncident }) {
   function paint() {
     const { run, alerts, incidents, health, connection } = store.get();
     const now = Date.now() / 1000 + (connection?.clock ?? 0);
-    const said = sentenceOf(run, alerts ?? [], now, { incidents: incidents ?? [], health });
+    const said = sentenceOf(run, alerts ?? [], now, { incidents: incidents ?? [], health, lost: connection?.state === "lost" });
     setAttribute(element, "data-tone", said.tone);
     setText(state, said.state);
     about = said.alert || said.incident ? { alert: said.alert, incident: said.incident } : null;
