@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from fastapi import APIRouter, Depends, FastAPI
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gradwatch import __version__
 
@@ -16,19 +15,27 @@ from .assets import Assets, find
 from .config import Config
 from .errors import StoreError
 from .services import open_services
-from .web import alerts, bodies, entry, health, incidents, ingest, live, pages, rules, runs, shares, static
+from .web import (
+    alerts,
+    bodies,
+    channels,
+    entry,
+    health,
+    incidents,
+    ingest,
+    live,
+    pages,
+    rules,
+    runs,
+    shares,
+    static,
+)
 from .web.access import guard
+from .web.edge import Edge
 from .web.faults import add_handlers
 from .web.render import environment
 
 __all__ = ["create_app"]
-
-_HEADERS: Final = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"same-origin"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-)
 
 _ERRORS: Final[dict[int | str, dict[str, object]]] = {
     "4XX": {"model": bodies.ErrorReply, "description": "Refused, and why."}
@@ -70,40 +77,13 @@ def create_app(config: Config, *, clock: Callable[[], float] = time.time) -> Fas
     app.include_router(entry.router, prefix="/api/v1", responses=_ERRORS)
     for module in (health, ingest, live, static, pages):
         app.include_router(module.router)
-    app.add_middleware(_Edge, root_path=config.root_path)
+    app.add_middleware(Edge, root_path=config.root_path)
     return app
 
 
 def _api() -> APIRouter:
     """Everything that :func:`~.web.access.guard` watches over."""
     api = APIRouter(prefix="/api/v1", dependencies=[Depends(guard)], responses=_ERRORS)
-    for module in (runs, rules, alerts, shares, incidents):
+    for module in (runs, rules, alerts, channels, shares, incidents):
         api.include_router(module.router)
     return api
-
-
-class _Edge:
-    """What stands around every request: the path prefix that a proxy leaves (or strips), and the headers of every answer."""
-
-    def __init__(self, app: ASGIApp, root_path: str) -> None:
-        self._app = app
-        self._root = root_path
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in ("http", "websocket") and self._root:
-            path = scope["path"]
-            inside = path == self._root or path.startswith(self._root + "/")
-            scope = {**scope, "root_path": self._root, "path": path if inside else self._root + path}
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        is_api = scope["path"].removeprefix(self._root).startswith("/api/")
-
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                given = {name for name, _ in message["headers"]}
-                wanted = (*_HEADERS, (b"cache-control", b"no-store")) if is_api else _HEADERS
-                message["headers"] = [*message["headers"], *(one for one in wanted if one[0] not in given)]
-            await send(message)
-
-        await self._app(scope, receive, with_headers)

@@ -65,6 +65,9 @@ class Config:
     allowed_origins: tuple[str, ...] = ()
     """Further origins that pages may be loaded from, such as a notebook server's. ``GRADWATCH_ALLOWED_ORIGINS``."""
 
+    notify_allow: tuple[str, ...] = ()
+    """Private addresses and networks (10.0.0.0/8) that notifications may be sent to. ``GRADWATCH_NOTIFY_ALLOW``."""
+
     access_log: bool = False
     """One log line per request. Addresses of share links are cut out of it."""
 
@@ -86,8 +89,9 @@ class Config:
                 said[name] = environ[variable].strip()
         if "port" in said:
             said["port"], said["port_given"] = _port(said["port"]), True
-        if isinstance(said.get("allowed_origins"), str):
-            said["allowed_origins"] = tuple(said["allowed_origins"].replace(",", " ").split())
+        for name in ("allowed_origins", "notify_allow"):
+            if isinstance(said.get(name), str):
+                said[name] = tuple(said[name].replace(",", " ").split())
         if said.get("public_url"):
             said["public_url"] = check_server(said["public_url"], "--public-url")
         if said.get("root_path"):
@@ -123,6 +127,7 @@ _VARIABLES: Final = {
     "token": "GRADWATCH_TOKEN",
     "frame_ancestors": "GRADWATCH_FRAME_ANCESTORS",
     "allowed_origins": "GRADWATCH_ALLOWED_ORIGINS",
+    "notify_allow": "GRADWATCH_NOTIFY_ALLOW",
     "log_format": "GRADWATCH_LOG_FORMAT",
 }
 
@@ -168,6 +173,13 @@ def _database(text: str, directory: Path) -> str:
 
 
 def _check_open(config: Config) -> None:
+    for network in config.notify_allow:
+        try:
+            ipaddress.ip_network(network, strict=False)
+        except ValueError:
+            raise ConfigError(
+                f"GRADWATCH_NOTIFY_ALLOW cannot be {network!r}: give addresses or networks, such as 10.1.2.3 or 10.0.0.0/8"
+            ) from None
     if config.log_format not in ("plain", "json"):
         raise ConfigError(f"--log-format cannot be {config.log_format!r}: use plain or json")
     if config.token and len(config.token) < MIN_TOKEN:

@@ -9,6 +9,7 @@
     │   ├── Forbidden               403: signed in, but not allowed this
     │   ├── NotFound                404: no such run, rule, alert, share or page
     │   ├── Conflict                409: it changed meanwhile, or exists already
+    │   ├── TooLarge                413: a request body above the limit
     │   ├── Invalid                 422: a field that cannot be used; ``fields`` names it
     │   ├── TooMany                 429: a limit on rate or number
     │   ├── StoreError              503: the database cannot be opened, read or written
@@ -37,6 +38,7 @@ __all__ = [
     "ServerError",
     "StoreError",
     "StreamFenced",
+    "TooLarge",
     "TooMany",
     "fault_of",
 ]
@@ -83,6 +85,12 @@ class Conflict(ServerError):
     """The thing changed meanwhile, or exists already."""
 
     status, code = 409, "conflict"
+
+
+class TooLarge(ServerError):
+    """A request body above the limit."""
+
+    status, code = 413, "too_large"
 
 
 class Invalid(ServerError):

@@ -18,6 +18,8 @@ from .config import Config
 from .health_watch import HealthWatch
 from .hub import Hub
 from .metrics import Metrics
+from .notify.courier import Courier
+from .notify.guard import allowed_networks
 from .pipeline import Announcer, Pipeline
 from .sharing import Sharing
 from .store import Store, StreamHandle
@@ -90,6 +92,7 @@ class Services:
     hub: Hub
     announce: Announcer
     alerting: Alerting
+    courier: Courier
     health: HealthWatch
     sharing: Sharing
     pipeline: Pipeline
@@ -127,7 +130,14 @@ async def open_services(
     try:
         hub = Hub(await asyncio.to_thread(store.revision))
         announce = Announcer(store, hub)
-        alerting = Alerting(store, announce, clock)
+        courier = Courier(
+            store,
+            clock,
+            link=lambda: services.link,
+            rule_of=lambda rule_id: alerting.find_rule(rule_id),
+            allowed=allowed_networks(config.notify_allow),
+        )
+        alerting = Alerting(store, announce, clock, courier)
         sharing = Sharing(store.database, clock)
         await asyncio.to_thread(alerting.load)
         health = HealthWatch(store, hub, announce, clock)
@@ -143,6 +153,7 @@ async def open_services(
             hub=hub,
             announce=announce,
             alerting=alerting,
+            courier=courier,
             health=health,
             sharing=sharing,
             pipeline=pipeline,
@@ -150,7 +161,7 @@ async def open_services(
             templates=templates,
         )
         health.start()
-        ticking = [asyncio.ensure_future(pipeline.tick()), asyncio.ensure_future(alerting.run())]
+        ticking = [asyncio.ensure_future(work) for work in (pipeline.tick(), alerting.run(), courier.run())]
         try:
             yield services
         finally:
@@ -160,6 +171,7 @@ async def open_services(
             await asyncio.gather(*ticking, return_exceptions=True)
             await asyncio.to_thread(health.stop)
             await alerting.drain()
+            await asyncio.to_thread(courier.close)
             await announce.drain()
     finally:
         await asyncio.to_thread(store.close)

@@ -32,6 +32,11 @@ GRACE_SECONDS: Final = 3
 """How long requests may take to end at shutdown; commits follow. Everything is over within five seconds."""
 
 BACKLOG: Final = 2_048
+CONNECTIONS: Final = 5_000
+"""Connections at once, of any kind; more are answered with 503."""
+
+FILES: Final = 8_192
+"""Open files wanted: each connection is one, and many systems start processes with 1,024."""
 
 
 class PortTaken(GradwatchError):
@@ -65,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"gradwatch: {error}", file=sys.stderr)
         return 2
     os.umask(0o077)  # the database and its journal are nobody else's business
+    _allow_connections()
     return serve(config, os.environ, sys.stdout, sys.stderr)
 
 
@@ -90,6 +96,17 @@ def serve(config: Config, environ: Mapping[str, str], out: TextIO, err: TextIO) 
     finally:
         listener.close()
     return 0
+
+
+def _allow_connections() -> None:
+    """Raises the limit of open files as far as this user may."""
+    if sys.platform != "win32":
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+        if soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def bind(config: Config) -> socket.socket:
@@ -149,6 +166,7 @@ class _Server(uvicorn.Server):
                 proxy_headers=False,
                 timeout_graceful_shutdown=GRACE_SECONDS,
                 backlog=BACKLOG,
+                limit_concurrency=CONNECTIONS,
             )
         )
         self._app = app
