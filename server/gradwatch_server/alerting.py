@@ -15,12 +15,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from gradwatch.errors import GradwatchError
-from gradwatch.protocol.codec import to_plain
 
 from .alert_past import Past, read_past
+from .alert_plain import alert_plain, rule_plain
 from .alerts.defaults import DEFAULT_RULES
 from .alerts.engine import Engine, Outcome
-from .alerts.sentences import rule_sentence
 from .alerts.validation import RuleInvalid, parse_rule
 from .errors import Invalid, NotFound, TooMany
 from .models import Alert, GroupInfo, Rule, Run, StoredBlock, TensorInfo
@@ -30,7 +29,7 @@ from .store import alert_queries as sql
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-__all__ = ["Alerting", "Announce", "alert_plain", "rule_plain"]
+__all__ = ["Alerting", "Announce", "Messenger"]
 
 MOST_RULES: Final = 500
 SAVE_SECONDS: Final = 1.0
@@ -62,10 +61,14 @@ class _Unsaved:
     rows: int = 0
 
 
-class Told(Protocol):
-    """Called in the write that stores news of an alert ("opened" or "closed"), to queue messages in the same commit."""
+class Messenger(Protocol):
+    """Sends messages about alerts."""
 
-    def __call__(self, conn: Connection, kind: str, alert: Alert) -> None: ...
+    def queue(self, conn: Connection, kind: str, alert: Alert) -> None:
+        """Makes messages about an alert that "opened" or "closed", in the write that stores that."""
+
+    def wake(self) -> None:
+        """What was queued is committed."""
 
 
 class Alerting:
@@ -75,7 +78,7 @@ class Alerting:
         store: where rules and alerts stand; read for back-tests and after a restart.
         announce: tells the pages.
         clock: seconds since 1970.
-        told: queues messages about alerts that opened or closed.
+        messenger: sends messages about alerts that open and close; None for nobody to hear.
     """
 
     def __init__(
@@ -83,12 +86,12 @@ class Alerting:
         store: Store,
         announce: Announce,
         clock: Callable[[], float],
-        told: Told = lambda conn, kind, alert: None,
+        messenger: Messenger | None = None,
     ) -> None:
         self._store = store
         self._announce = announce
         self._clock = clock
-        self._told = told
+        self._messenger = messenger
         self._engine = Engine()
         self._tasks: set[asyncio.Task[None]] = set()
         self._came: dict[str, float] = {}
@@ -180,10 +183,14 @@ class Alerting:
 
     def rule(self, rule_id: str) -> Rule:
         """Raises NotFound: there is no such rule (any more)."""
-        for rule in self._engine.rules:
-            if rule.id == rule_id:
-                return rule
-        raise NotFound("There is no such rule. It may have been removed.")
+        rule = self.find_rule(rule_id)
+        if rule is None:
+            raise NotFound("There is no such rule. It may have been removed.")
+        return rule
+
+    def find_rule(self, rule_id: str) -> Rule | None:
+        """The rule, None if there is none."""
+        return next((rule for rule in self._engine.rules if rule.id == rule_id), None)
 
     def rule_plain(self, rule: Rule) -> dict[str, Any]:
         """The rule for JSON, with its sentence and its state: that of its worst instance."""
@@ -227,7 +234,7 @@ class Alerting:
 
         def work(conn: Connection) -> list[Alert]:
             sql.save_rule(conn, rule)
-            return sql.close_alerts(conn, reason="rule edited", now=rule.updated_at, rule_id=rule.id)
+            return self._closed(conn, reason="rule edited", now=rule.updated_at, rule_id=rule.id)
 
         try:
             closed = await self._wait(work)
@@ -253,7 +260,7 @@ class Alerting:
 
         def work(conn: Connection) -> list[Alert]:
             sql.delete_rule(conn, rule.id, now=now)
-            return sql.close_alerts(conn, reason="rule removed", now=now, rule_id=rule.id)
+            return self._closed(conn, reason="rule removed", now=now, rule_id=rule.id)
 
         try:
             closed = await self._wait(work)
@@ -317,7 +324,7 @@ class Alerting:
                 sql.save_state(conn, state)
             alerts = [sql.save_alert(conn, alert) for alert in unsaved.alerts.values()]
             for kind, alert in unsaved.news:
-                self._told(conn, kind, alert)
+                self._queue(conn, kind, alert)
             return alerts
 
         async def save() -> None:
@@ -328,24 +335,37 @@ class Alerting:
 
         self._spawn(save())
 
-    def _close(self, reason: str, **which: str) -> None:
+    def _close(self, reason: str, *, run_id: str) -> None:
         now = self._clock()
 
         async def close() -> None:
             self._tell_all(
-                await self._wait(lambda conn: sql.close_alerts(conn, reason=reason, now=now, **which))
+                await self._wait(lambda conn: self._closed(conn, reason=reason, now=now, run_id=run_id))
             )
 
         self._spawn(close())
+
+    def _closed(self, conn: Connection, **which: Any) -> list[Alert]:
+        closed = sql.close_alerts(conn, **which)
+        for alert in closed:
+            self._queue(conn, "closed", alert)
+        return closed
 
     def _tell_rule(self, rule: Rule) -> None:
         plain = self.rule_plain(rule)
         self._states[rule.id] = plain["state"]
         self._announce("rule", None, plain)
 
+    def _queue(self, conn: Connection, kind: str, alert: Alert) -> None:
+        if self._messenger is not None:
+            self._messenger.queue(conn, kind, alert)
+
     def _tell_all(self, alerts: Sequence[Alert]) -> None:
+        """Tells pages of alerts that are stored now, and lets their messages go."""
         for alert in alerts:
             self._tell(alert)
+        if alerts and self._messenger is not None:
+            self._messenger.wake()
 
     def _tell(self, alert: Alert) -> None:
         plain = alert_plain(alert, full=True)
@@ -368,14 +388,3 @@ class Alerting:
 
 def _turned(outcome: Outcome) -> bool:
     return any(change.kind != "updated" for change in outcome.changes)
-
-
-def rule_plain(rule: Rule) -> dict[str, Any]:
-    """The rule for JSON, with the sentence that it waits for."""
-    return {**to_plain(rule), "sentence": rule_sentence(rule)}
-
-
-def alert_plain(alert: Alert, *, full: bool) -> dict[str, Any]:
-    """The alert for JSON; the note, words among colleagues, only if ``full``."""
-    plain: dict[str, Any] = to_plain(alert)
-    return plain if full else {**plain, "note": ""}

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from ..alerting import alert_plain
+from ..alert_plain import alert_plain
 from ..store import alert_queries as sql
 from . import alert_bodies as bodies
 from .access import CurrentViewer, require_owner, services_of

@@ -11,6 +11,7 @@ from ..alerts.kinds import COMMON, PARAMETERS, RULE_KINDS
 from ..alerts.sentences import rule_sentence
 from ..backtesting import try_rule
 from ..errors import NotFound
+from ..store.notify_queries import list_channels
 from . import alert_bodies as bodies
 from .access import require_owner, services_of
 from .replies import reply
@@ -34,9 +35,11 @@ async def list_rules(request: Request) -> Response:
 
 
 @router.get("/kinds", summary="What rules can wait for", response_model=bodies.KindsReply)
-async def list_kinds() -> Response:
+async def list_kinds(request: Request) -> Response:
     """The tables that rule forms are made of."""
-    return reply({"kinds": RULE_KINDS, "parameters": PARAMETERS, "common": COMMON, "channels": []})
+    found = await run_in_threadpool(services_of(request).store.database.read, list_channels)
+    channels = [{"id": channel.id, "name": channel.name} for channel in found]
+    return reply({"kinds": RULE_KINDS, "parameters": PARAMETERS, "common": COMMON, "channels": channels})
 
 
 @router.post("", summary="Make a rule", response_model=bodies.RuleReply, status_code=201)
