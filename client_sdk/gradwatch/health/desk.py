@@ -189,6 +189,7 @@ class Desk:
             sentence=verdict(finding.kind, first, origin),
             opened_step=memory.step,
             opened_time=memory.time,
+            warned_step=None if finding.severity == "info" else memory.step,
             first_step=first,
             group=finding.group,
             origin=origin,
@@ -261,9 +262,11 @@ class Desk:
         evidence = old.evidence
         if new_detector or not own:
             evidence = (*old.evidence, *finding.evidence)[:8]
+        warned = memory.step if old.warned_step is None and severity != "info" else old.warned_step
         case.incident = dataclasses.replace(
             old,
             severity=severity,
+            warned_step=warned,
             detectors=(*old.detectors, finding.detector) if new_detector else old.detectors,
             evidence=evidence,
             origin=origin,

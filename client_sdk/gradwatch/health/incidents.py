@@ -124,7 +124,8 @@ class Finding:
 class Incident:
     """One thing that is wrong, or worth knowing, from ``opened_step`` on. A later snapshot with the same ``id`` replaces it.
 
-    ``first_step`` is where it began as far as can be told, ``opened_step`` the step at which it was said.
+    ``first_step`` is where it began as far as can be told, ``opened_step`` the step at which it was said, and
+    ``warned_step`` the step at which it first was graver than info (None: never).
     ``merged_into`` is the id of the incident that this one turned out to be part of: hide it then. ``caused_by`` is the
     id of an earlier incident that explains this one. ``causes`` are the best three, empty when nothing fits ("unsure").
     """
@@ -137,6 +138,7 @@ class Incident:
     opened_time: float
     first_step: int
     group: str = ""
+    warned_step: int | None = None
     closed_step: int | None = None
     closed_time: float | None = None
     origin: Origin

@@ -46,6 +46,7 @@ class LossTrack:
     best_step: int = -1
     level: int = NORMAL
     in_row: int = 0
+    frozen: int = 0
     gap: float = math.nan
     first: list[float] = field(default_factory=list)
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=_BASE + _NEAR))
@@ -67,7 +68,7 @@ class LossTrack:
         self.recent.append(value)
         self.long.append(value)
         self.turn.learn(value)
-        self.signed = self.signed or value <= 0
+        self.signed = self.signed or value < 0
         self._anchor(value)
         self._judge()
 
@@ -78,7 +79,7 @@ class LossTrack:
         self.long.clear()
         self.turn.turns.clear()
         self.first = []
-        self.level, self.in_row, self.best = NORMAL, 0, math.inf
+        self.level, self.in_row, self.frozen, self.best = NORMAL, 0, 0, math.inf
         self.scale = self.start = self.base = math.nan
 
     @property
@@ -90,6 +91,8 @@ class LossTrack:
 
     def raised(self) -> bool:
         """Whether the last 3 values stand above the baseline: corroborates what a gradient says."""
+        if 3 <= self.n < 8:
+            return min(self.first[-2:]) > 3.0 * self.first[0] > 0
         if self.n < 8 or not math.isfinite(self.base):
             return False
         above = self.near3 - self.base
@@ -118,7 +121,9 @@ class LossTrack:
         if self.n >= _NEAR and self.near < self.best:
             self.best, self.best_step = self.near, self.step
         hint = self.near3 > self.base + 0.02 * abs(self.scale)
-        if self.n % 10 == 0 or hint or not math.isfinite(self.base):
+        # While the loss stands high, its baseline must not learn that; not for ever, for a new normal is possible.
+        self.frozen = self.frozen + 1 if self.level >= ELEVATED and self.frozen < 60 else 0
+        if not self.frozen and (self.n % 10 == 0 or hint or not math.isfinite(self.base)):
             self._baseline(size)
         level = self._level(size)
         self.in_row = self.in_row + 1 if level >= RAISED else 0

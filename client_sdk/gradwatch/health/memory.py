@@ -342,8 +342,9 @@ class Memory:
         return self.step - self.moved_step <= within
 
     def lr_rose(self, within: int = 60) -> bool:
-        """Whether the learning rate was raised by a fifth or more within the last ``within`` steps."""
-        return self.lr_change > 1.2 and 0 <= self.step - self.lr_change_step <= within
+        """Whether the learning rate was raised by a fifth or more, at once or bit by bit, in the last ``within`` steps."""
+        jumped = self.lr_change > 1.2 and 0 <= self.step - self.lr_change_step <= within
+        return jumped or (len(self.lrs) > 1 and self.lrs[-1] > 1.2 * self.lrs[0])
 
     def excuses_loss(self) -> bool:
         """Whether a raised loss may be new data: LR and updates known and as ever, and the jump young or falling."""

@@ -56,7 +56,7 @@ class Result:
 
     @property
     def first(self) -> Incident | None:
-        after = [i for i in self.told if i.opened_step >= self.case.onset]
+        after = [i for i in self.told if (i.warned_step or 0) >= self.case.onset]
         return after[0] if after else None
 
     @property
@@ -68,20 +68,18 @@ class Result:
 
     @property
     def delay(self) -> float:
-        return math.inf if self.right is None else self.right.opened_step - self.case.onset
+        return (
+            math.inf
+            if self.right is None
+            else (self.right.warned_step or 0) - zoo.harm_begins(self.case, self.run.loss)
+        )
 
 
 def replay(case: zoo.Case, folder: Path) -> Result:
     run = load(zoo.record(case, folder))
     start = time.process_time()
-    monitor, seen = watch(run)
+    monitor, _ = watch(run)
     seconds = time.process_time() - start
-    newest: dict[str, Incident] = {}
-    loud_at: dict[str, int] = {}
-    for incident in seen:
-        newest[incident.id] = incident
-        if incident.severity != "info":
-            loud_at.setdefault(incident.id, incident.opened_step)
     told = [i for i in monitor.incidents if i.severity != "info" and not i.merged_into]
     info = sum(1 for i in monitor.incidents if i.severity == "info" and not i.merged_into)
     return Result(case, run, told, info, zoo.harmful(case, run.loss, folder), seconds)
@@ -207,13 +205,14 @@ def others(results: list[Result]) -> None:
     for name, rule in rules.items():
         false, delays = 0, []
         for r in [*healthy, *faulty]:
-            steps_of = [i.opened_step for i in r.told] if rule is None else rule(r.run)
+            steps_of = [i.warned_step or 0 for i in r.told] if rule is None else rule(r.run)
             if r.case.healthy:
                 false += len(baselines.thin(steps_of))
                 continue
-            later = [s for s in steps_of if r.case.onset <= s <= r.case.onset + 150]
+            begins = zoo.harm_begins(r.case, r.run.loss)
+            later = [s for s in steps_of if r.case.onset <= s <= begins + 150]
             if later:
-                delays.append(min(later) - r.case.onset)
+                delays.append(min(later) - begins)
         delay = f"{np.median(delays):.0f}" if delays else "-"
         rows.append((name, bound(false, steps), f"{len(delays)}/{len(faulty)}", delay))
     table("Beside other rules (any alarm counts as a find for them)", rows)

@@ -87,8 +87,27 @@ class Recorder:
             )
         }
         self.val: list[tuple[int, float]] = []
+        self._called: list[str] = []
+        self._hooks = [
+            module.register_forward_pre_hook(self._note(name))
+            for name, module in model.named_modules()
+            if next(module.parameters(recurse=False), None) is not None
+        ]
         self._last: list[torch.Tensor | None] | None = None
         self._saturated: Callable[[], np.ndarray] | None = None
+
+    def _note(self, name: str) -> Callable[[nn.Module, object], None]:
+        return lambda module, given: self._called.append(name)
+
+    def _order(self) -> None:
+        """Depth is the order of the first forward pass; parameters of modules never called come first."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+        rank = {name: n for n, name in reversed(list(enumerate(self._called)))}
+        by_call = sorted(range(len(self.tensors)), key=lambda i: (rank.get(self.tensors[i]["module"], -1), i))
+        for depth, i in enumerate(by_call):
+            self.tensors[i]["depth"] = depth
 
     @property
     def now(self) -> int:
@@ -104,6 +123,8 @@ class Recorder:
         do: Callable[[], None] | None = None,
     ) -> None:
         """Measures, clips, steps. Gradients must be unscaled by now."""
+        if self._hooks:
+            self._order()
         grads = [p.grad for p in self.params]
         norms = np.full(len(grads), np.nan)
         there = [n for n, g in enumerate(grads) if g is not None]

@@ -422,7 +422,8 @@ def faulty(seed: int, tune: bool) -> Iterator[Case]:
     """Faulty runs; other seeds also shift onsets and sizes, so that nothing can be learnt by heart."""
     n = 300 + 37 * seed
     tail = n + 260
-    cut = ("lr_too_high",)
+    # Units that die in a jump of the weights are the same fault seen later; the first remedy is the same.
+    cut = ("lr_too_high", "dead_relu_shock")
 
     def case(
         name: str,
@@ -457,6 +458,7 @@ def faulty(seed: int, tune: bool) -> Iterator[Case]:
             (*BLOW, "oscillating", "nonfinite", "dead"),
             cut,
             steps=n + 400,
+            tags=("ramp",),
         )
     for work in ("mlp_sgd", "cnn_plain_cyclic"):
         yield case(
@@ -686,6 +688,18 @@ def healthy(seed: int, tune: bool, steps: int) -> Iterator[Case]:
         yield Case(
             name=f"healthy/{name}-{seed}", workload="mlp_adam", steps=steps, seed=seed, tune=tune, make=make
         )
+
+
+def harm_begins(case: Case, loss: np.ndarray) -> int:
+    """The step from which delays count: the onset, or, for a ramp, the first step at which it does harm."""
+    if "ramp" not in case.tags:
+        return case.onset
+    before = float(np.median(loss[max(case.onset - 50, 0) : case.onset]))
+    limit = max(1.5 * before, before + 0.05 * float(np.median(loss[:20])))
+    for step in range(case.onset, len(loss) - 10):
+        if not float(np.median(loss[step : step + 10])) < limit:
+            return step
+    return case.onset
 
 
 def record(case: Case, folder: Path) -> Path:

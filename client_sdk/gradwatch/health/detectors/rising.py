@@ -70,9 +70,9 @@ class LevelShift:
 
     def _early(self, memory: Memory, layout: Layout) -> Finding | None:
         known = memory.start_xs
-        if len(known) < 6 or len(memory.xs) < 2:
+        if len(known) < 3 or len(memory.xs) < 2:
             return None
-        base = median(known[: max(3, len(known) - 3)])
+        base = known[0] if len(known) < 8 else median(known[: max(3, len(known) - 3)])
         low = min(memory.xs[-1], memory.xs[-2])
         return self._open(memory, layout, base, low) if low >= base + 5.0 else None
 

@@ -50,7 +50,7 @@ class BadInit:
         return Finding(
             detector="bad_init",
             kind="bad_init",
-            severity=self._severity(memory),
+            severity=self._severity(memory, large is which),
             step=0,
             tensors=tuple(hit),
             evidence=(Evidence(text, {"gain": usual, "matrices": float(len(hit))}),),
@@ -58,10 +58,13 @@ class BadInit:
         )
 
     @staticmethod
-    def _severity(memory: Memory) -> Severity:
+    def _severity(memory: Memory, large: bool) -> Severity:
         loss = memory.loss
-        stuck = loss.n >= 20 and loss.improved < 0.05
-        return "warning" if stuck or loss.raised() else "info"
+        known = loss.n >= 20
+        # Weights that are too large make a first loss that is only their own size; it falls, but time is lost.
+        wasted = large and known and loss.start > 0 and median(loss.first[:5]) > 5.0 * loss.near
+        stuck = known and loss.improved < 0.05
+        return "warning" if stuck or wasted or loss.raised() else "info"
 
 
 @dataclass(slots=True)
