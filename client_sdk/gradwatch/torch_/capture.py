@@ -302,7 +302,8 @@ class Capture:
             return
         columns = columns & ~(self._done | self._free_done)
         self._free_done |= free
-        self._read(columns, draft.parts, grad_scale)
+        if columns.any():
+            self._read(columns, draft.parts, grad_scale)
 
     def _take_entries(self, draft: Draft, columns: Mask, grad_scale: Later | Now | None) -> None:
         """What was measured before clipping."""

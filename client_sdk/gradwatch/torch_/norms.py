@@ -1,8 +1,9 @@
 """L2 norms of gradients, in every form a gradient can have, at the least cost in the training thread.
 
-On the CPU the cost is per tensor, not per byte. Small gradients are copied into one flat buffer and summed by segment in
-float64; larger ones are read in place by ``numpy.vdot`` (both measured well under ``torch._foreach_norm``). On a device
-``torch._foreach_norm`` fills one buffer, which is copied to the host without waiting.
+On the CPU the cost is per tensor, not per byte, until tensors are large. Many small gradients are copied into one flat
+buffer and summed by segment in float64; larger ones are read in place by ``numpy.vdot``, as long as BLAS does that in this
+thread; larger ones still by ``torch._foreach_norm``, as long as float32 sums are good enough; the largest in chunks. On a
+device ``torch._foreach_norm`` fills one buffer, which is copied to the host without waiting.
 """
 
 from __future__ import annotations
@@ -35,11 +36,17 @@ _SMALL: Final = 4096
 _CHUNK: Final = 16_384
 """BLAS libraries start threads for longer vectors, which would compete with torch's; and float32 sums get imprecise."""
 
+_HUGE: Final = 262_144
+"""``torch._foreach_norm`` sums in float32 and is off by 1e-5 at a million elements; above this we add chunks in float64."""
+
 _FEW: Final = 128
 """With fewer small gradients than this, reading each in place costs less than copying them together."""
 
 _TINY: Final = 1e-28
 """A float32 sum of squares below this may have lost terms to underflow: look again."""
+
+_TINY_NORM: Final = 1e-14
+"""The root of it."""
 
 _NUMPY: Final = (torch.float32, torch.float64)
 _HALF: Final = (torch.float16, torch.bfloat16)
@@ -54,23 +61,23 @@ class Norms:
         columns: which columns, ``[m]``.
     """
 
-    __slots__ = ("_device", "_exact", "_scales", "_squares", "columns")
+    __slots__ = ("_device", "_exact", "_norms", "_scales", "_squares", "columns")
 
     def __init__(self, columns: Columns) -> None:
         self.columns = columns
-        self._squares: Floats | None = None
+        self._norms: list[tuple[Columns, list[float]]] = []
+        self._squares: list[tuple[Columns, list[float]]] = []
         self._exact: dict[int, tuple[float, float, int]] = {}
         self._device: list[tuple[Columns, HostCopy]] = []
         self._scales: list[Later | Now] = []
 
-    def set_squares(self, positions: Columns, squares: Floats) -> None:
-        """Sums of squares; the root is taken later, off the training thread. Those of all columns may be given whole."""
-        if len(squares) == len(self.columns):
-            self._squares = squares
-            return
-        if self._squares is None:
-            self._squares = np.zeros(len(self.columns))
-        self._squares[positions] = squares
+    def set_norms(self, positions: Columns, norms: list[float]) -> None:
+        """Norms of ``positions``."""
+        self._norms.append((positions, norms))
+
+    def set_squares(self, positions: Columns, squares: list[float]) -> None:
+        """Sums of squares of ``positions``; the root is taken later, off the training thread."""
+        self._squares.append((positions, squares))
 
     def set_exact(self, at: int, norm: float, maxabs: float, bad: int) -> None:
         """The result of a second look at position ``at``."""
@@ -93,15 +100,19 @@ class Norms:
 
         Max-abs and count are NaN where they were not looked at; max-abs is also NaN where an element is NaN.
         """
-        norms = np.zeros(len(self.columns)) if self._squares is None else np.sqrt(self._squares)
+        norms = np.zeros(len(self.columns))
+        for at, values in self._norms:
+            norms[at] = values
+        for at, values in self._squares:
+            norms[at] = np.sqrt(values)
         maxabs = np.full(len(norms), np.nan)
         bad = np.full(len(norms), np.nan)
         for positions, copy in self._device:
             norms[positions], maxabs[positions] = copy.numpy()
-        for at, (norm, largest, count) in self._exact.items():
-            norms[at] = norm
+        for k, (norm, largest, count) in self._exact.items():
+            norms[k] = norm
             if not math.isfinite(norm):
-                maxabs[at], bad[at] = largest, count
+                maxabs[k], bad[k] = largest, count
         for scale in self._scales:
             with np.errstate(all="ignore"):
                 norms /= scale()
@@ -152,7 +163,7 @@ class _Plan:
     def __init__(self, refs: Sequence[Ref], columns: Columns) -> None:
         self._absent: list[Ref] = []
         kept: list[int] = []
-        at: dict[str, list[int]] = {"small": [], "large": [], "odd": []}
+        at: dict[str, list[int]] = {"small": [], "middle": [], "foreach": [], "odd": []}
         for i, ref in enumerate(refs):
             parameter = ref()
             if parameter is None or parameter.grad is None:
@@ -161,18 +172,14 @@ class _Plan:
             at[_form(parameter.grad)].append(len(kept))
             kept.append(i)
         if len(at["small"]) < _FEW:
-            at["large"] = sorted(
-                at["large"] + [k for k in at["small"] if _grad(refs[kept[k]]).dtype in _NUMPY]
-            )
-            at["odd"] = sorted(
-                at["odd"] + [k for k in at["small"] if _grad(refs[kept[k]]).dtype not in _NUMPY]
-            )
-            at["small"] = []
+            for k in at["small"]:
+                at["middle" if _grad(refs[kept[k]]).dtype in _NUMPY else "odd"].append(k)
+            at = {form: sorted(positions) for form, positions in at.items()} | {"small": []}
         self._columns = columns[kept]
-        self._small_at, self._large_at, self._odd_at = (
+        self._small_at, self._middle_at, self._foreach_at, self._odd_at = (
             np.array(positions, np.intp) for positions in at.values()
         )
-        self._small, self._large, self._odd = (
+        self._small, self._middle, self._foreach, self._odd = (
             [refs[kept[k]] for k in positions] for positions in at.values()
         )
         sizes = [_grad(ref).numel() for ref in self._small]
@@ -190,8 +197,11 @@ class _Plan:
             if parameter is not None and parameter.grad is not None:
                 raise _Misfit
         norms = Norms(self._columns)
-        if self._large:
-            _read_views(norms, self._large_at, [ref().grad.numpy() for ref in self._large])
+        if self._middle:
+            _read_views(norms, self._middle_at, [ref().grad.numpy() for ref in self._middle])
+        if self._foreach:
+            grads = [ref().grad for ref in self._foreach]
+            _take_known(norms, self._foreach_at, grads, torch.stack(torch._foreach_norm(grads)))
         if self._small:
             self._read_small(norms)
         if self._odd:
@@ -205,11 +215,12 @@ class _Plan:
         numbers: Floats = (flat if flat.dtype in _NUMPY else flat.double()).numpy().astype(np.float64)
         with np.errstate(all="ignore"):
             numbers *= numbers
-        squares = np.add.reduceat(numbers, self._offsets)
+        squares: list[float] = np.add.reduceat(numbers, self._offsets).tolist()
         norms.set_squares(self._small_at, squares)
-        if not math.isfinite(squares.sum()):
-            for k in np.flatnonzero(~np.isfinite(squares)):
-                norms.set_exact(int(self._small_at[k]), *_exact(_numbers(_grad(self._small[k]))))
+        if not math.isfinite(sum(squares)):
+            for k, square in enumerate(squares):
+                if not math.isfinite(square):
+                    norms.set_exact(int(self._small_at[k]), *_exact(_numbers(_grad(self._small[k]))))
 
 
 def norms_of(grads: Sequence[Tensor], columns: Columns, known: Tensor | None = None) -> Norms:
@@ -217,12 +228,16 @@ def norms_of(grads: Sequence[Tensor], columns: Columns, known: Tensor | None = N
     norms = Norms(columns)
     positions = np.arange(len(columns))
     if known is not None and _usable(known, grads):
-        squares = np.square(known.double().numpy())
-        norms.set_squares(positions, squares)
-        _look_again(norms, positions, squares, lambda k: _numbers(_dense(grads[k])))
+        _take_known(norms, positions, grads, known)
     else:
         _read_any(norms, positions, grads)
     return norms
+
+
+def _take_known(norms: Norms, positions: Columns, grads: Sequence[Tensor], known: Tensor) -> None:
+    values: list[float] = known.tolist()
+    norms.set_norms(positions, values)
+    _look_again(norms, positions, values, _TINY_NORM, lambda k: _numbers(_dense(grads[k])))
 
 
 def _grad(ref: Ref) -> Tensor:
@@ -234,9 +249,12 @@ def _form(grad: Tensor) -> str:
     plain = type(grad) in _PLAIN and grad.device.type == "cpu" and grad.layout is torch.strided
     if not plain or not grad.is_floating_point() or not grad.numel() or grad.requires_grad:
         return "odd"
-    if grad.numel() <= _SMALL:
+    size = grad.numel()
+    if size <= _SMALL:
         return "small"
-    return "large" if grad.dtype in _NUMPY else "odd"
+    if grad.dtype not in _NUMPY:
+        return "odd"
+    return "foreach" if _CHUNK < size <= _HUGE else "middle"
 
 
 def _usable(known: Tensor, grads: Sequence[Tensor]) -> bool:
@@ -299,9 +317,9 @@ def _device_rows(grads: Sequence[Tensor]) -> Tensor:
 
 def _read_views(norms: Norms, positions: Columns, views: Sequence[Numbers]) -> None:
     vdot = np.vdot
-    squares = np.array([vdot(v, v) if v.size <= _CHUNK else _chunked(v) for v in views], np.float64)
+    squares = [float(vdot(v, v)) if v.size <= _CHUNK else _chunked(v) for v in views]
     norms.set_squares(positions, squares)
-    _look_again(norms, positions, squares, views.__getitem__)
+    _look_again(norms, positions, squares, _TINY, views.__getitem__)
 
 
 def _chunked(view: Numbers) -> float:
@@ -315,12 +333,15 @@ def _chunked(view: Numbers) -> float:
     return float(squares) + float(np.vdot(rest, rest))
 
 
-def _look_again(norms: Norms, positions: Columns, squares: Floats, view: Callable[[int], Numbers]) -> None:
-    """Exact norms with max-abs and counts for sums of squares that overflowed, underflowed, or are not finite."""
-    if math.isfinite(squares.sum()) and squares.min(initial=1.0) >= _TINY:
+def _look_again(
+    norms: Norms, positions: Columns, values: list[float], tiny: float, view: Callable[[int], Numbers]
+) -> None:
+    """Exact norms with max-abs and counts for values that overflowed, are not finite, or are below ``tiny``."""
+    if math.isfinite(sum(values)) and min(values, default=1.0) >= tiny:
         return
-    for k in np.flatnonzero(~(np.isfinite(squares) & (squares >= _TINY))):
-        norms.set_exact(int(positions[k]), *_exact(view(int(k))))
+    for k, value in enumerate(values):
+        if not tiny <= value < math.inf:
+            norms.set_exact(int(positions[k]), *_exact(view(k)))
 
 
 def _exact(view: Numbers) -> tuple[float, float, int]:

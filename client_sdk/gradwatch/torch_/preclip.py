@@ -53,6 +53,7 @@ class Preclip:
         self._backward = backward
         self.entries: list[Entry] = []
         self._touched: list[Columns] = []
+        self._all: Columns = np.arange(len(catalog))
 
     def add(self, grads: Sequence[Tensor], norms: Tensor | None, *, clipping: bool) -> None:
         """``grads`` as they are before clipping, with their norms if torch computed them.
@@ -63,17 +64,19 @@ class Preclip:
         if not len(columns):
             return
         self._backward.poll()
-        covered = self._keep_current(columns, clipping)
-        fresh = np.flatnonzero(~covered[columns])
-        if len(fresh):
-            if len(fresh) < len(grads):
-                chosen = at[fresh]
-                grads = [grads[k] for k in chosen]
-                norms = None if norms is None else norms[torch.from_numpy(chosen)]
-            measured = norms_of(grads, columns[fresh], norms)
+        if self.entries:
+            fresh = ~self._keep_current(columns, clipping)[columns]
+            at, fresh_columns = at[fresh], columns[fresh]
+        else:
+            fresh_columns = columns
+        if len(fresh_columns):
+            if len(at) < len(grads):
+                grads = [grads[k] for k in at]
+                norms = None if norms is None else norms[torch.from_numpy(at)]
+            measured = norms_of(grads, fresh_columns, norms)
             versions = None if clipping else _versions(grads)
-            passes = self._backward.passes(columns[fresh])
-            self.entries.append(Entry(columns[fresh], measured, passes, versions, []))
+            passes = self._backward.passes(fresh_columns)
+            self.entries.append(Entry(fresh_columns, measured, passes, versions, []))
         if clipping:
             self._touched.append(columns)
 
@@ -124,10 +127,11 @@ class Preclip:
     def _find(self, grads: Sequence[Tensor]) -> tuple[Columns, Columns]:
         """Which of ``grads`` belong to watched parameters (positions), and their columns."""
         theirs = list(map(id, grads))
+        if len(self._all) != len(self._catalog):
+            self._all = np.arange(len(self._catalog))
         ours = [id(None if parameter is None else parameter.grad) for parameter in self._catalog.parameters()]
         if theirs == ours:
-            everything = np.arange(len(ours))
-            return everything, everything
+            return self._all, self._all
         by_grad = dict(zip(ours, range(len(ours)), strict=True))
         by_grad.pop(id(None), None)
         found = [(k, by_grad[grad]) for k, grad in enumerate(theirs) if grad in by_grad]
@@ -154,6 +158,10 @@ class Preclip:
     def _take_touched(self) -> Iterator[tuple[Entry, Columns]]:
         """The entries of the clip in progress, each with those of its columns that were clipped."""
         for columns in self._touched:
+            if len(self.entries) == 1 and self.entries[0].columns is columns:
+                self.entries[0].versions = None
+                yield self.entries[0], columns
+                continue
             mask = self._mask(columns)
             for entry in self.entries:
                 overlap = entry.columns[mask[entry.columns]]
