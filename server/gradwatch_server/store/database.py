@@ -9,8 +9,9 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
@@ -21,7 +22,7 @@ from ..errors import StoreError
 from .engines import Engines, explain
 from .tables import counters
 
-__all__ = ["Database", "next_revision"]
+__all__ = ["Database", "next_revision", "savepoint"]
 
 T = TypeVar("T")
 
@@ -131,16 +132,40 @@ class Database:
 
 
 def _attempt(conn: Connection, job: _Job[Any]) -> None:
-    """The boundary of the writer thread: whatever a write raises is its caller's, and undoes only its own work."""
-    savepoint = conn.begin_nested()
+    """The boundary of the writer thread: whatever a write raises is its caller's, and undoes only its own work.
+
+    Raises:
+        SQLAlchemyError: the whole transaction is gone: the connection, or undone by the database itself on a full disk.
+    """
     try:
-        job.result = job.fn(conn)
-        savepoint.commit()
+        with savepoint(conn):
+            job.result = job.fn(conn)
     except Exception as error:
         job.error = error
-        if isinstance(error, DBAPIError) and error.connection_invalidated:
+        if _is_lost(conn):
             raise
-        savepoint.rollback()
+
+
+@contextmanager
+def savepoint(conn: Connection) -> Iterator[None]:
+    """Undoes what is done in it when that fails. If the database has undone everything already, the error is still that
+    which began it."""
+    nested = conn.begin_nested()
+    try:
+        yield
+    except BaseException:
+        with suppress(SQLAlchemyError):
+            nested.rollback()
+        raise
+    nested.commit()
+
+
+def _is_lost(conn: Connection) -> bool:
+    """Whether the transaction that ``conn`` was in is no more."""
+    if conn.invalidated:
+        return True
+    driver: object = conn.connection.dbapi_connection
+    return isinstance(driver, sqlite3.Connection) and not driver.in_transaction
 
 
 def next_revision(conn: Connection) -> int:

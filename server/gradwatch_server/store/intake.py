@@ -19,7 +19,7 @@ from ..models import Run, RunMark, RunState, StoredBlock
 from . import queries, writes
 from .background import Background
 from .compactor import Lane
-from .database import Database
+from .database import Database, savepoint
 from .ingest import Changes, take
 from .live import LiveRun, StreamHandle
 from .opening import OpenedStream, checked, load_live, open_stream
@@ -135,7 +135,7 @@ class Intake:
             self._pending = []
             runs = {one.changes.stream.live.no: one.changes.stream.run for one in taken}
         try:
-            with conn.begin_nested():
+            with savepoint(conn):
                 writes.apply_changes(conn, [one.changes for one in taken])
                 writes.save_run(conn, runs.items())
         except (SQLAlchemyError, ValueError, OverflowError) as error:
@@ -152,7 +152,7 @@ class Intake:
                 one.error = StoreError("what came before it could not be stored")
                 continue
             try:
-                with conn.begin_nested():
+                with savepoint(conn):
                     writes.apply_changes(conn, [one.changes])
                     writes.save_run(conn, [(live.no, live.run)])
             except (SQLAlchemyError, ValueError, OverflowError) as error:
