@@ -83,7 +83,7 @@ LEARNING: Final[tuple[Cause, ...]] = (
         ),
         contradicting=(
             Sign(4, "the learning rate was raised shortly before", lambda f: f.sudden_lr),
-            Sign(1, "it lasts", lambda f: f.kind != "spike"),
+            Sign(3, "it lasts", lambda f: f.kind != "spike" and f.step - f.first_step >= 8),
             _WEIGHT_JUMP,
             Sign(2, "it was there from the start", lambda f: f.early),
         ),

@@ -18,6 +18,7 @@ from .table import KINDS
 
 __all__ = ["Case", "Desk"]
 
+_REFINE: Final = 8
 _KEPT: Final = 400
 """Closed incidents kept; older info ones go first."""
 
@@ -83,6 +84,8 @@ class Case:
     incident: Incident
     last_seen: int
     tensors: tuple[int, ...] = ()
+    refine_at: int = -1
+    """The step at which to look again who followed, -1 when that is done or there is no rise to follow."""
 
 
 @dataclass(slots=True)
@@ -108,10 +111,15 @@ class Desk:
             return
         self._open(finding, memory, layout)
 
-    def age(self, memory: Memory) -> None:
-        """Closes what has been quiet for long enough: the kind's time, or twice as long as it lasted, up to 500 steps."""
+    def age(self, memory: Memory, layout: Layout) -> None:
+        """Closes what has been quiet for long enough: the kind's time, or as long as it lasted, up to 500 steps.
+
+        A rise is looked at again 8 steps after it was told: who followed, and does it last?
+        """
         for key in list(self.cases):
             case = self.cases[key]
+            if 0 <= case.refine_at <= memory.step:
+                self._refine(case, memory, layout)
             lasted = case.last_seen - case.incident.first_step
             quiet = max(KINDS[case.incident.kind].quiet, min(lasted, 500))
             if case.incident.kind == "spike":
@@ -199,7 +207,8 @@ class Desk:
             caused_by=self._cause_of(finding, earlier),
             help=KINDS[finding.kind].help,
         )
-        case = self.cases[identity] = Case(incident, memory.step, finding.tensors)
+        refine_at = memory.step + _REFINE if finding.origin is None else -1
+        case = self.cases[identity] = Case(incident, memory.step, finding.tensors, refine_at)
         self.opened += 1
         taken = self._take_over(finding, incident)
         case.incident = dataclasses.replace(incident, evidence=(*incident.evidence, *taken)[:8])
@@ -282,6 +291,26 @@ class Desk:
         if severity != old.severity or revised or new_detector:
             self._explain(case, subject, memory, layout)
         self.changed.append(case.incident)
+
+    def _refine(self, case: Case, memory: Memory, layout: Layout) -> None:
+        case.refine_at = -1
+        old = case.incident
+        if old.origin.where != "weights":
+            origin = rise_origin(memory, layout, old.first_step)
+            case.incident = dataclasses.replace(
+                old, origin=origin, sentence=verdict(old.kind, old.first_step, origin)
+            )
+        finding = Finding(
+            detector=old.detectors[0],
+            kind=old.kind,
+            severity=old.severity,
+            step=old.first_step,
+            group=old.group,
+            tensors=case.tensors,
+        )
+        self._explain(case, finding, memory, layout)
+        if case.incident != old:
+            self.changed.append(case.incident)
 
     def _explain(self, case: Case, finding: Finding, memory: Memory, layout: Layout) -> None:
         incident = case.incident

@@ -182,7 +182,12 @@ class Monitor:
                 "intake": self._intake,
                 "looks": self._looks,
                 "open": {
-                    k: {"incident": c.incident, "seen": c.last_seen, "tensors": c.tensors}
+                    k: {
+                        "incident": c.incident,
+                        "seen": c.last_seen,
+                        "tensors": c.tensors,
+                        "refine": c.refine_at,
+                    }
                     for k, c in desk.cases.items()
                 },
                 "closed": desk.closed,
@@ -210,7 +215,7 @@ class Monitor:
         self._intake = intake_from(plain["intake"], below(arrays, "/intake"))
         self._memory.frame = None
         self._desk.cases = {
-            k: Case(from_plain(v["incident"]), int(v["seen"]), tuple(v["tensors"]))
+            k: Case(from_plain(v["incident"]), int(v["seen"]), tuple(v["tensors"]), int(v["refine"]))
             for k, v in plain["open"].items()
         }
         self._desk.closed = {k: from_plain(v) for k, v in plain["closed"].items()}
@@ -273,7 +278,7 @@ class Monitor:
     def _after(self, memory: Memory) -> None:
         desk = self._desk
         if desk.cases:
-            desk.age(memory)
+            desk.age(memory, self.layout)
         worst = desk.worst() if desk.cases else None
         if worst is None:
             if self._cursor.healthy_since != self._cursor.healthy_since:
