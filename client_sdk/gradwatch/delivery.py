@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Final
 
+from .config import Config
 from .connection import Connection, in_thread
-from .leftover import SpoolReader, may_be_alive_elsewhere, remove, renumbered
+from .leftover import SpoolReader, may_be_alive_elsewhere, remove, renumbered, spools_in, target_of
 from .lockfile import LockFile
 from .protocol import Hello, encode
 from .protocol.session import Acked, Opened
+from .shield import Shield
 from .transport import Transport
 from .waiter import Waiter
 
-__all__ = ["Delivery", "Outcome", "deliver"]
+__all__ = ["Delivery", "Outcome", "deliver", "deliver_leftovers"]
 
 WINDOW_BYTES: Final = 2 * 1024**2
 WINDOW_RECORDS: Final = 2_000
@@ -152,3 +155,25 @@ def deliver(
         work.connection.close()
         waiter.close()
         lock.release()
+
+
+def deliver_leftovers(
+    config: Config, transport: Transport, stopped: Callable[[], bool], shield: Shield
+) -> threading.Thread | None:
+    """Delivers in a daemon thread what dead processes left for the same server; None if they left nothing."""
+    directory = config.directory / "spool"
+    if not directory.is_dir():
+        return None
+    folders = [folder for folder in spools_in(directory) if target_of(folder) == config.server]
+    if not folders:
+        return None
+
+    def work() -> None:
+        for folder in folders:
+            with shield.guard("delivering an earlier run"):
+                if not stopped() and folder.is_dir():
+                    deliver(folder, transport, stopped=stopped)
+
+    thread = threading.Thread(target=work, name="gradwatch-leftovers", daemon=True)
+    thread.start()
+    return thread

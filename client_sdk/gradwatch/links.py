@@ -39,6 +39,7 @@ class RunLinks:
         self._server = config.server
         self._public = config.public_url
         self._key = auth.key_of(config.token) if config.token else ""
+        self._linked = False
 
     def locate(self) -> Target | None:
         """Where to connect to now: the configured server, or the local one that runs."""
@@ -62,6 +63,13 @@ class RunLinks:
         if found and not self._public and not is_loopback(base):
             self._public = base
 
+    def late_link(self) -> str:
+        """What to say when a server was found after all; "" if the link is known already. To be called once connected."""
+        if self._linked or not self.url:
+            return ""
+        self._linked = True
+        return f"a server has been found: {self.url} (open it with: gradwatch open {self._run_id})"
+
     @property
     def base(self) -> str:
         """Address of the server as a browser reaches it, "" while none is known."""
@@ -72,17 +80,23 @@ class RunLinks:
         """Address of the run's page, "" while no server is known. Holds no secret."""
         return f"{self.base}/runs/{self._run_id}" if self.base else ""
 
-    def prologue(self, console: Console) -> None:
-        """Prints the link, or the command that will show the run."""
-        if not self._server:
+    def prologue(self, console: Console, *, starting: bool = False) -> None:
+        """Prints the link, or the command that will show the run. ``starting``: a local server is on its way."""
+        if self._server:
+            self._linked = True
+            self._print_link(console)
+        elif starting:
+            console.show("a local server is starting; the link follows when it is there")
+        else:
             console.show(
                 f"recording to {self._spool}. To see it: gradwatch serve, and then gradwatch sync {self._spool}"
             )
-            return
+
+    def _print_link(self, console: Console) -> None:
         code = fetch_code(self._server, self._key) if console.interactive and self._key else ""
         console.show(f"{self.url}#code={code}" if code else self.url)
         if not code and self._key and is_loopback(self._server):
-            console.show("open it with: gradwatch open")
+            console.show(f"open it with: gradwatch open {self._run_id}")
         if not self._public and (hint := tunnel_hint(self._server, self._environ)):
             console.show(hint)
 

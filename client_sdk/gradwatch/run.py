@@ -104,6 +104,11 @@ class Run:
         """Address of the run's page, without any secret; "" while no server is known."""
         return self._links.url
 
+    @property
+    def over(self) -> bool:
+        """Whether it has been finished."""
+        return self._ended
+
     # --- what a script says -------------------------------------------------------------------------------------------
 
     def log(

@@ -86,7 +86,7 @@ class Spool:
         hello: who the records are from.
         limit: most bytes on disk; beyond it the oldest batches are replaced by ``Lost`` records of the same number.
         target: address of the server it is meant for, "" for the local one.
-        segment_bytes: a new segment is begun at this size.
+        segment_bytes: a new segment is begun when one holds this much, without what every segment begins with.
 
     Raises:
         SpoolError: the folder cannot be written, or another process holds it.
@@ -104,6 +104,7 @@ class Spool:
         self._segment_bytes = min(segment_bytes, max(limit // 4, 4096))
         self._segments: list[_Segment] = []
         self._file = -1
+        self._head_size = 0
         self._reader: tuple[Path, Iterator[Entry]] | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -129,7 +130,7 @@ class Spool:
         else:
             entry = pack_entry(BINARY, seq, data)
         try:
-            if self._file < 0 or self._segments[-1].size > self._segment_bytes:
+            if self._file < 0 or self._segments[-1].size > self._head_size + self._segment_bytes:
                 self._begin(seq)
             self._write(entry)
         except OSError as error:
@@ -177,7 +178,9 @@ class Spool:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
         self._segments.append(_Segment(path, seq, seq - 1, 0))
         try:
-            self._write(self._head())
+            head = self._head()
+            self._head_size = len(head)
+            self._write(head)
         except OSError:
             self._segments.pop()
             self._close_file()

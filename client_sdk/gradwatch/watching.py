@@ -13,6 +13,7 @@ from . import __version__, context, local
 from .config import Config
 from .connection import Connection
 from .console import Console, in_notebook
+from .delivery import deliver_leftovers
 from .errors import ConfigError
 from .exits import EXITS
 from .journal import Journal
@@ -20,7 +21,7 @@ from .links import RunLinks
 from .names import run_id, run_key, run_name
 from .outbox import MarkPoint, Outbox
 from .packer import Packer
-from .protocol import Hello, Statistic, Tensor
+from .protocol import Hello, Statistic, Tensor, Welcome
 from .protocol.messages import Incident
 from .run import NullRun, Run, read_number
 from .sender import Sender, SenderThread
@@ -172,11 +173,14 @@ class _Parts:
         if self._captured is not None:
             self._captured.attach()
             run.attach(self._captured)
-        self._find_server()
+        starting = self._find_server()
+        with self.shield.guard("printing the link"):
+            self.links.prologue(self.console, starting=starting)
         thread.start()
         EXITS.watch(run)
-        with self.shield.guard("printing the link"):
-            self.links.prologue(self.console)
+        if self.settings.mode == "online":
+            with self.shield.guard("looking for undelivered runs"):
+                deliver_leftovers(self.settings, self._transport, lambda: run.over, self.shield)
         return run
 
     def _make_thread(self) -> SenderThread:
@@ -191,7 +195,7 @@ class _Parts:
             cost=self._captured.cost if self._captured is not None else dict,
             swallowed=lambda: sum(self.shield.counts.values()),
             tell=self.console.tell,
-            on_open=self.links.opened,
+            on_open=self._opened,
             on_incident=self._incident,
         )
         return SenderThread(sender, waiter, self.shield)
@@ -217,6 +221,11 @@ class _Parts:
             )
             self.outbox.put_mark(point)
 
+    def _opened(self, welcome: Welcome) -> None:
+        self.links.opened(welcome)
+        if words := self.links.late_link():
+            self.console.show(words)
+
     def _trip(self) -> None:
         if self._run is not None:
             self._run.trip()
@@ -225,21 +234,21 @@ class _Parts:
         if self._run is not None:
             self._run.on_incident(incident)
 
-    def _find_server(self) -> None:
-        """A local server, started if that is wanted; never waits longer than a few seconds."""
+    def _find_server(self) -> bool:
+        """Uses the local server, started if that is wanted; waits a few seconds at most. Whether one is still starting."""
         settings = self.settings
         if settings.mode != "online" or settings.server or not self._own_transport:
-            return
+            return False
         with self.shield.guard("looking for a local server"):
             server = local.find(settings.directory)
             wanted = settings.autostart if settings.autostart is not None else _is_interactive()
-            if server is None and wanted and local.server_installed():
+            may_start = server is None and wanted and local.server_installed()
+            if may_start:
                 server = local.start(settings.directory)
-                if server is None:
-                    log = settings.directory / "log" / "server.log"
-                    self.console.tell(f"a local server did not start in time; its log is {log}")
             if server is not None:
                 self.links.use(server)
+            return may_start and server is None
+        return False
 
 
 def _is_interactive() -> bool:

@@ -3,90 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pytest
+from tests.client.rig import TENSORS, Rig, row
 
-from gradwatch.connection import Connection
 from gradwatch.errors import ConnectionRefused
-from gradwatch.frames import Frame
-from gradwatch.journal import Journal
-from gradwatch.outbox import MarkPoint, Outbox, ReadyFrame, ScalarPoint
-from gradwatch.packer import Packer
-from gradwatch.protocol import Bye, Hello, Lost, Mark, Statistic, Tensor
-from gradwatch.sender import Ending, Sender
-from gradwatch.spool import Spool, read_segment, segments_of
-from gradwatch.testing import FakeClock, FakeServer, MemoryTransport
-
-HELLO = Hello(run_id="run", run_key="k" * 32, project="p", name="n", stream="stream", segment="segment")
-WIDTH = 200
-TENSORS = tuple(Tensor(name=f"layer.{i}") for i in range(WIDTH))
-STATISTICS = (
-    Statistic(name="global_grad_norm", scope="run", dtype="f8"),
-    Statistic(name="grad_norm", scope="tensor", width=WIDTH),
-)
-
-
-@dataclass
-class Rig:
-    """A sender with everything around it in memory, and time that a test moves."""
-
-    folder: Path
-    server: FakeServer = field(default_factory=FakeServer)
-    clock: FakeClock = field(default_factory=FakeClock)
-    told: list[str] = field(default_factory=list)
-    spool_limit: int = 10**9
-    memory_limit: int = 10**9
-    offline: bool = False
-
-    def __post_init__(self) -> None:
-        self.transport = MemoryTransport(self.server)
-        self.outbox = Outbox()
-        self.outbox.declare(TENSORS, STATISTICS)
-        self.journal = Journal(
-            lambda: Spool(self.folder / "run-stream", HELLO, limit=self.spool_limit),
-            memory_limit=self.memory_limit,
-            tell=self.told.append,
-        )
-        self.connection = Connection(
-            self.transport,
-            lambda: HELLO,
-            wake=lambda: None,
-            spawn=lambda work: work(),
-            uniform=lambda low, high: high,
-            nonce=lambda: "client",
-        )
-        self.sender = Sender(
-            outbox=self.outbox,
-            packer=Packer(),
-            journal=self.journal,
-            connection=None if self.offline else self.connection,
-            clock=self.clock,
-            tell=self.told.append,
-        )
-
-    def step(self, step: int) -> None:
-        self.outbox.put(ReadyFrame(frame(step, self.clock())))
-
-    def pump(self, seconds: float = 0.1, every: float = 0.02) -> None:
-        for _ in range(max(1, round(seconds / every))):
-            self.sender.turn(self.clock())
-            self.clock.advance(every)
-
-
-def row(step: int) -> npt.NDArray[np.float32]:
-    return (step + np.arange(WIDTH) / 256).astype(np.float32)
-
-
-def frame(step: int, time: float = 0.0) -> Frame:
-    values = {
-        "global_grad_norm": np.array([step * 2.0]),
-        "grad_norm": row(step),
-    }
-    return Frame(step=step, time=time, values=values, schema=1)
+from gradwatch.outbox import MarkPoint, ScalarPoint
+from gradwatch.protocol import Bye, Lost, Mark
+from gradwatch.sender import Ending
+from gradwatch.spool import read_segment, segments_of
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from importlib.metadata import entry_points
 from typing import Final
 
 from .. import __version__
-from ..errors import GradwatchError
 from ..demo import command as demo
+from ..errors import GradwatchError
 from . import server, sync
 from .command import Command
 
