@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 RunState: TypeAlias = Literal["running", "finished", "failed", "killed", "preempted", "lost"]
 Severity: TypeAlias = Literal["info", "warning", "critical"]
+TokenRole: TypeAlias = Literal["owner", "member", "trainer"]
 Condition: TypeAlias = Literal[
     "above", "below", "outside", "nonfinite", "rises", "falls", "grows", "shrinks", "unusual", "silent"
 ]
@@ -313,10 +314,29 @@ class Share:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Viewer:
-    """Who asks: an owner of this server, or the holder of a share link."""
+class Token:
+    """A named way in. ``key`` is the SHA-256 of the secret, which is shown once; ``id`` is the key's public name."""
 
-    role: Literal["owner", "viewer"]
+    id: str
+    name: str
+    role: TokenRole
+    key: str
+    project: str = "*"
+    """A trainer's: glob over the projects it may send to."""
+    created_at: float = 0.0
+    expires_at: float | None = None
+    revoked_at: float | None = None
+
+    def works(self, now: float) -> bool:
+        """Whether it still opens anything."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Viewer:
+    """Who asks: an owner of this server, a member (who edits, but manages no tokens), or the holder of a share link."""
+
+    role: Literal["owner", "member", "viewer"]
     runs: frozenset[str] | None = None
     """The runs it may see, None for all."""
     share_id: str = ""
@@ -324,6 +344,11 @@ class Viewer:
     @property
     def may_edit(self) -> bool:
         """Whether this viewer may change anything."""
+        return self.role != "viewer"
+
+    @property
+    def may_manage(self) -> bool:
+        """Whether this viewer may say who else comes in."""
         return self.role == "owner"
 
     def may_see(self, run_id: str) -> bool:
