@@ -29,6 +29,7 @@ from .web import (
     runs,
     shares,
     static,
+    tokens,
 )
 from .web.access import guard
 from .web.edge import Edge
@@ -84,6 +85,6 @@ def create_app(config: Config, *, clock: Callable[[], float] = time.time) -> Fas
 def _api() -> APIRouter:
     """Everything that :func:`~.web.access.guard` watches over."""
     api = APIRouter(prefix="/api/v1", dependencies=[Depends(guard)], responses=_ERRORS)
-    for module in (runs, rules, alerts, channels, shares, incidents):
+    for module in (runs, rules, alerts, channels, shares, incidents, tokens):
         api.include_router(module.router)
     return api

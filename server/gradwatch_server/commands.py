@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gradwatch.cli import Command
 
-from . import serving
+from . import serving, token_commands
 
 __all__ = ["COMMANDS"]
 
@@ -14,5 +14,11 @@ COMMANDS: tuple[Command, ...] = (
         help="start the server that stores runs and shows the dashboard",
         configure=serving.configure,
         run=serving.run,
+    ),
+    Command(
+        name="token",
+        help="make, list and revoke tokens for people and trainers",
+        configure=token_commands.configure,
+        run=token_commands.run,
     ),
 )

@@ -106,6 +106,8 @@ class Mailbox:
         """Events were dropped: the reader must start over."""
         self.revoked = False
         """The share link it came by was withdrawn."""
+        self.recheck = False
+        """Whether its reader may still look is to be asked again now."""
         self.wake = asyncio.Event()
         self._hub = hub
         self._events: deque[Event] = deque()
@@ -207,6 +209,12 @@ class Hub:
             self.revision = max(self.revision, event.revision)
         for box in self.mailboxes:
             box.tell(event)
+
+    def recheck(self) -> None:
+        """Asks of every reader whether it may still look, because a way in was closed."""
+        for box in self.mailboxes:
+            box.recheck = True
+            box.wake.set()
 
     def since(self, revision: int) -> Iterable[Event] | None:
         """The remembered events after ``revision``, or None when some of them are forgotten."""

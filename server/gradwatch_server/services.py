@@ -23,6 +23,7 @@ from .notify.guard import allowed_networks
 from .pipeline import Announcer, Pipeline
 from .sharing import Sharing
 from .store import Store, StreamHandle
+from .store.token_queries import list_tokens
 from .web.keyring import Keyring, local_token, stable_id
 from .web.sessions import Codes, Nonces, Sessions
 
@@ -41,6 +42,9 @@ class Limits:
 
 class Fenceable(Protocol):
     """A trainer's connection."""
+
+    key_id: str
+    """The name of the key it proved."""
 
     def fence(self) -> None:
         """Ends it: another one has taken over."""
@@ -66,6 +70,13 @@ class Trainers:
         connections.pop(connection, None)
         if not connections:
             self._connections.pop(stream.run.id, None)
+
+    def fence_key(self, key_id: str) -> None:
+        """Ends all connections that proved this key, because it was revoked."""
+        for connections in list(self._connections.values()):
+            for connection in list(connections):
+                if connection.key_id == key_id:
+                    connection.fence()
 
     def fence_run(self, run_id: str) -> None:
         """Ends all connections of a run, because it was deleted."""
@@ -125,10 +136,12 @@ async def open_services(
         StoreError: the database cannot be used; the sentence says why.
     """
     token = config.token or await asyncio.to_thread(local_token, config.directory)
-    keyring = Keyring(token, insecure_open=config.insecure_open)
+    keyring = Keyring(token, clock, insecure_open=config.insecure_open)
     store = await asyncio.to_thread(Store.open, config.database, clock=clock)
     try:
         hub = Hub(await asyncio.to_thread(store.revision))
+        for named in await asyncio.to_thread(store.database.read, list_tokens):
+            keyring.put(named)
         announce = Announcer(store, hub)
         courier = Courier(
             store,

@@ -208,8 +208,18 @@ class Trainer:
 class Page:
     """A client on the live socket, as the browser speaks."""
 
-    def __init__(self, server: Running, *, share: str = "", since: int | None = None, origin: str = "") -> None:
-        headers, token = server.browser() if not share else ({}, "")
+    def __init__(
+        self,
+        server: Running,
+        *,
+        share: str = "",
+        since: int | None = None,
+        origin: str = "",
+        bearer: str = "",
+    ) -> None:
+        headers, token = server.browser() if not share and not bearer else ({}, "")
+        if bearer:
+            headers["Authorization"] = f"Bearer {bearer}"
         if origin:
             headers["Origin"] = origin
         self._stack = contextlib.ExitStack()

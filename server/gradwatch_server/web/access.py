@@ -19,6 +19,7 @@ from starlette.requests import HTTPConnection
 
 from ..errors import Forbidden, LinkEnded, NotFound, NotSignedIn
 from ..models import Run, Share, Viewer
+from .keyring import Grant
 
 if TYPE_CHECKING:
     from ..services import Services
@@ -31,6 +32,7 @@ __all__ = [
     "cookie_name",
     "guard",
     "identify",
+    "require_manager",
     "require_owner",
     "require_run",
     "same_origin",
@@ -42,6 +44,7 @@ __all__ = [
 SHARE_HEADER: Final = "x-gradwatch-share"
 PAGE_HEADER: Final = "x-gradwatch-page"
 OWNER: Final = Viewer(role="owner")
+MEMBER: Final = Viewer(role="member")
 OPEN_SESSION: Final = "open"
 """The session that everybody shares on a server without authentication."""
 
@@ -107,16 +110,28 @@ async def _identify(connection: HTTPConnection, services: Services) -> Identity:
         return Identity(viewer=await share_viewer(services, token))
     scheme, _, secret = connection.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        if not services.keyring.knows(secret.strip()):
-            raise NotSignedIn("This token is not right. Ask whoever runs the server for one.")
-        return Identity(viewer=OWNER)
+        return Identity(viewer=viewer_with(services.keyring.grant_of(secret.strip())))
     cookie = connection.cookies.get(cookie_name(services.instance), "")
     session = services.sessions.check(cookie, services.clock()) if cookie else None
     if session is None and services.config.insecure_open:
-        session = OPEN_SESSION
+        return Identity(viewer=OWNER, session=OPEN_SESSION)
     if session is None:
         raise NotSignedIn
-    return Identity(viewer=OWNER, session=session)
+    return Identity(viewer=viewer_with(services.keyring.grant(services.sessions.key_of(session))), session=session)
+
+
+def viewer_with(grant: Grant | None) -> Viewer:
+    """The viewer that a key stands for.
+
+    Raises:
+        NotSignedIn: it opens nothing.
+        Forbidden: it is for trainers.
+    """
+    if grant is None:
+        raise NotSignedIn("This token is not right, has expired or was revoked. Ask whoever runs the server for one.")
+    if grant.role == "trainer":
+        raise Forbidden("This token is for training scripts; it doesn't open the dashboard.")
+    return OWNER if grant.role == "owner" else MEMBER
 
 
 async def share_viewer(services: Services, token: str) -> Viewer:
@@ -140,7 +155,7 @@ CurrentViewer = Annotated[Viewer, Depends(viewer_of)]
 
 
 async def require_owner(request: Request) -> Viewer:
-    """Dependency: an owner, and for changes from a page, that it is our page."""
+    """Dependency: somebody who may edit (owner or member), and for changes from a page, that it is our page."""
     identity = await identify(request)
     if not identity.viewer.may_edit:
         raise Forbidden("This link is for looking only.")
@@ -161,6 +176,14 @@ def check_page(request: Request, identity: Identity) -> None:
         given = request.headers.get(PAGE_HEADER, "")
         if not services_of(request).sessions.is_page_token(identity.session, given):
             raise Forbidden("This page is out of date. Reload it and try again.")
+
+
+async def require_manager(request: Request) -> Viewer:
+    """Dependency: an owner in the strict sense, who says who else comes in."""
+    viewer = await require_owner(request)
+    if not viewer.may_manage:
+        raise Forbidden("Only owners of this server manage tokens.")
+    return viewer
 
 
 async def require_run(run_id: str, request: Request, viewer: CurrentViewer) -> Run:

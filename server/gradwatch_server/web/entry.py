@@ -24,9 +24,12 @@ async def make_code(request: Request) -> Response:
     `Authorization: Gradwatch <key id>.<unix time>.<nonce>.<HMAC-SHA256(key, "code|time|nonce")>`."""
     services = services_of(request)
     header = request.headers.get("authorization", "")
-    if not check_code_request(header, services.keyring.key, services.nonces, services.clock()):
-        raise NotSignedIn("This request doesn't prove that it knows the server's token.")
-    return reply_exact({"code": services.codes.mint(services.clock())})
+    keyring = services.keyring
+    name = check_code_request(header, keyring.key_for, services.nonces, services.clock())
+    grant = None if name is None else keyring.grant(name)
+    if grant is None or grant.role == "trainer":
+        raise NotSignedIn("This request doesn't prove that it knows a token that opens the dashboard.")
+    return reply_exact({"code": services.codes.mint(services.clock(), grant.id)})
 
 
 @router.post("/session", summary="Sign in with a code", status_code=204)
@@ -37,14 +40,15 @@ async def start_session(request: Request, body: bodies.SessionStart) -> Response
     if not same_origin(request):
         raise Forbidden("This request comes from a page of another address.")
     if body.code:
-        if not services.codes.spend(body.code, now):
+        key_id = services.codes.spend(body.code, now)
+        if key_id is None:
             raise NotSignedIn("This link was used already or is older than 10 minutes. Get a new one: gradwatch open")
     else:
-        _check_token(services, body.token, now)
+        key_id = _check_token(services, body.token, now)
     response = Response(status_code=204)
     response.set_cookie(
         cookie_name(services.instance),
-        services.sessions.start(now),
+        services.sessions.start(now, key_id),
         max_age=int(SESSION_SECONDS),
         httponly=True,
         samesite="lax",
@@ -74,13 +78,17 @@ def is_secure(request: Request) -> bool:
     return "https" in (request.url.scheme, request.headers.get("x-forwarded-proto", ""))
 
 
-def _check_token(services: Services, token: str, now: float) -> None:
-    """Refuses a wrong token, and all of them for a while after very many wrong ones."""
+def _check_token(services: Services, token: str, now: float) -> str:
+    """The name of the key of a token that opens the dashboard. After very many wrong ones all are refused for a while."""
     wrong: deque[float] = services.wrong_tokens
     while wrong and wrong[0] < now - 60:
         wrong.popleft()
     if len(wrong) >= services.limits.sign_ins_per_minute:
         raise TooMany("Too many wrong tokens. Wait a minute.")
-    if not token or not services.keyring.knows(token):
+    grant = services.keyring.grant_of(token) if token else None
+    if grant is None:
         wrong.append(now)
         raise NotSignedIn("This token is not right.")
+    if grant.role == "trainer":
+        raise Forbidden("This token is for training scripts; it doesn't open the dashboard.")
+    return grant.id

@@ -11,13 +11,14 @@ import asyncio
 import logging
 import secrets
 from collections import deque
+from fnmatch import fnmatchcase
 from typing import Final
 
 from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gradwatch import __version__
-from gradwatch.errors import GradwatchError, ProtocolError
+from gradwatch.errors import ConnectionRefused, GradwatchError, ProtocolError
 from gradwatch.protocol import Ack, Hello, Record, ServerSession, Welcome, encode
 from gradwatch.protocol.session import Beat, HelloReceived, RecordReceived, ServerEvent, State
 
@@ -62,6 +63,7 @@ class _Trainer:
         self._socket = socket
         self._services = services
         self._session = ServerSession(nonce=secrets.token_hex(16), key_for=services.keyring.key_for)
+        self.key_id = ""
         self._stream: StreamHandle | None = None
         self._inbox: deque[bytes | str] = deque()
         self._arrived = asyncio.Event()
@@ -184,8 +186,19 @@ class _Trainer:
 
     async def _other(self, event: ServerEvent) -> Beat | None:
         if isinstance(event, HelloReceived):
+            self._check_scope(event)
             await self._open(event.hello)
         return event if isinstance(event, Beat) else None
+
+    def _check_scope(self, event: HelloReceived) -> None:
+        """Refuses a project that the token isn't for."""
+        grant = self._services.keyring.grant(event.key_id)
+        self.key_id = event.key_id
+        if grant is None or not fnmatchcase(event.hello.project, grant.project):
+            scope = "no project any more" if grant is None else f"projects like {grant.project!r}"
+            raise ConnectionRefused(
+                "auth", f"this token is for {scope}, not for {event.hello.project!r}: ask for another one"
+            )
 
     async def _open(self, hello: Hello) -> None:
         services = self._services

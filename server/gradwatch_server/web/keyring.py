@@ -5,32 +5,70 @@ from __future__ import annotations
 import hmac
 import os
 import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from gradwatch.protocol import auth
 
 from ..errors import StoreError
+from ..models import Token, TokenRole
 
-__all__ = ["Keyring", "local_token", "stable_id"]
+__all__ = ["Grant", "Keyring", "local_token", "stable_id"]
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a key opens. ``id`` is "" for the server's own key; ``project`` is a glob over projects for a trainer."""
+
+    id: str
+    key: str
+    role: TokenRole
+    project: str = "*"
 
 
 class Keyring:
-    """The server's own key. ``insecure_open`` lets in those who know none."""
+    """The server's own key, which may do everything, and the keys of named tokens.
 
-    def __init__(self, token: str, *, insecure_open: bool = False) -> None:
+    Args:
+        token: the server's own secret.
+        clock: seconds since 1970; tokens expire by it.
+        insecure_open: lets in those who know none.
+    """
+
+    def __init__(self, token: str, clock: Callable[[], float], *, insecure_open: bool = False) -> None:
         self.key = auth.key_of(token)
         self.key_id = auth.key_id(self.key)
         self.insecure_open = insecure_open
+        self._clock = clock
+        self._own = Grant("", self.key, "owner")
+        self._tokens: dict[str, Token] = {}
+
+    def put(self, token: Token) -> None:
+        """Adds a token, or its new state."""
+        self._tokens[token.id] = token
+
+    def grant(self, key_id: str) -> Grant | None:
+        """What the key of that name opens, None if nothing (any more). Both "" and the own key's name are the own key."""
+        if key_id in ("", self.key_id):
+            return self._own
+        token = self._tokens.get(key_id)
+        if token is None or not token.works(self._clock()):
+            return None
+        return Grant(token.id, token.key, token.role, token.project)
+
+    def grant_of(self, secret: str) -> Grant | None:
+        """What a token opens; constant time in what it is compared with."""
+        key = auth.key_of(secret)
+        found = self.grant(auth.key_id(key))
+        return found if found is not None and hmac.compare_digest(found.key, key) else None
 
     def key_for(self, key_id: str) -> str | None:
         """What :class:`gradwatch.protocol.ServerSession` asks: the key of that name, "" where none is needed."""
-        if key_id == self.key_id:
-            return self.key
-        return "" if self.insecure_open and not key_id else None
-
-    def knows(self, token: str) -> bool:
-        """Whether ``token`` is the server's; constant time."""
-        return hmac.compare_digest(auth.key_of(token), self.key)
+        if not key_id:
+            return "" if self.insecure_open else None
+        found = self.grant(key_id)
+        return None if found is None else found.key
 
 
 def local_token(directory: Path) -> str:

@@ -17,7 +17,7 @@ from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from gradwatch.errors import ConnectionRefused, GradwatchError, ProtocolError
+from gradwatch.errors import GradwatchError, ProtocolError
 from gradwatch.protocol.codec import to_plain
 
 from ..errors import Forbidden, LinkEnded, NotFound, NotSignedIn, TooMany, fault_of
@@ -284,7 +284,8 @@ class _Page:
                 pass
             self.mailbox.wake.clear()
             allowed = not self.mailbox.revoked
-            if allowed and loop.time() >= check_at:
+            if allowed and (self.mailbox.recheck or loop.time() >= check_at):
+                self.mailbox.recheck = False
                 allowed = await self._may_still_look()
                 check_at = loop.time() + RECHECK_SECONDS
             if not allowed:
@@ -295,12 +296,9 @@ class _Page:
 
     async def _may_still_look(self) -> bool:
         try:
-            if self._share is not None:
-                await identify(self._socket, share=self._share)
-            elif self._identity.session and not self._services.config.insecure_open:
-                self._socket.state.identity = None
-                await identify(self._socket)
-        except (NotSignedIn, LinkEnded, ConnectionRefused):
+            self._socket.state.identity = None
+            await identify(self._socket, share=self._share)
+        except (NotSignedIn, Forbidden, LinkEnded):
             return False
         return True
 

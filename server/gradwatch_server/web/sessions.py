@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections.abc import Callable
 from typing import Final
-
-from gradwatch.protocol import auth
 
 __all__ = ["CODE_SECONDS", "Codes", "Nonces", "SESSION_SECONDS", "Sessions", "check_code_request"]
 
@@ -32,9 +31,9 @@ class Sessions:
         self._key = hashlib.sha256(b"gradwatch session|" + key.encode()).digest()
         self._ended: dict[str, float] = {}
 
-    def start(self, now: float) -> str:
-        """A new cookie value."""
-        body = f"{int(now + SESSION_SECONDS)}.{secrets.token_urlsafe(18)}"
+    def start(self, now: float, key_id: str = "") -> str:
+        """A new cookie value, for whoever showed the key of that name ("" for the server's own)."""
+        body = f"{int(now + SESSION_SECONDS)}.{secrets.token_urlsafe(18)}~{key_id}"
         return f"{body}.{self._sign('cookie', body)}"
 
     def check(self, cookie: str, now: float) -> str | None:
@@ -46,6 +45,11 @@ class Sessions:
         if now >= float(expires) or session in self._ended:
             return None
         return session
+
+    @staticmethod
+    def key_of(session: str) -> str:
+        """The name of the key that the session was opened with."""
+        return session.partition("~")[2]
 
     def end(self, session: str, now: float) -> None:
         """Signs out. Remembered until the server restarts or the oldest have expired."""
@@ -70,20 +74,21 @@ class Codes:
     """Single-use sign-in codes; each is good for ten minutes."""
 
     def __init__(self) -> None:
-        self._until: dict[str, float] = {}
+        self._open: dict[str, tuple[float, str]] = {}
 
-    def mint(self, now: float) -> str:
-        """A new code. The oldest are dropped when very many are open."""
-        self._until = {code: until for code, until in self._until.items() if until > now}
-        while len(self._until) >= _MOST_CODES:
-            self._until.pop(next(iter(self._until)))
+    def mint(self, now: float, key_id: str = "") -> str:
+        """A new code, for whoever proved the key of that name. The oldest are dropped when very many are open."""
+        self._open = {code: entry for code, entry in self._open.items() if entry[0] > now}
+        while len(self._open) >= _MOST_CODES:
+            self._open.pop(next(iter(self._open)))
         code = secrets.token_urlsafe(24)
-        self._until[code] = now + CODE_SECONDS
+        self._open[code] = now + CODE_SECONDS, key_id
         return code
 
-    def spend(self, code: str, now: float) -> bool:
-        """Whether ``code`` is open; it isn't afterwards."""
-        return self._until.pop(code, 0.0) > now
+    def spend(self, code: str, now: float) -> str | None:
+        """The name of the key that an open code stands for; None if it isn't open. It isn't afterwards."""
+        until, key_id = self._open.pop(code, (0.0, ""))
+        return key_id if until > now else None
 
 
 class Nonces:
@@ -102,16 +107,20 @@ class Nonces:
         return True
 
 
-def check_code_request(header: str, key: str, nonces: Nonces, now: float) -> bool:
-    """Whether ``header`` proves the key: ``Gradwatch <key id>.<time>.<nonce>.<HMAC-SHA256(key, "code|time|nonce")>``."""
+def check_code_request(
+    header: str, key_for: Callable[[str], str | None], nonces: Nonces, now: float
+) -> str | None:
+    """The name of the key that ``header`` proves, None if it proves none:
+    ``Gradwatch <key id>.<time>.<nonce>.<HMAC-SHA256(key, "code|time|nonce")>``."""
     scheme, _, rest = header.partition(" ")
     parts = rest.split(".")
-    if scheme.lower() != "gradwatch" or len(parts) != 4 or not key:
-        return False
+    if scheme.lower() != "gradwatch" or len(parts) != 4:
+        return None
     name, time_text, nonce, given = parts
-    if not time_text.isascii() or not time_text.isdigit() or len(time_text) > 12:
-        return False
+    key = key_for(name)
+    if not key or not time_text.isascii() or not time_text.isdigit() or len(time_text) > 12:
+        return None
     wanted = hmac.new(bytes.fromhex(key), f"code|{time_text}|{nonce}".encode(), hashlib.sha256).hexdigest()
-    if name != auth.key_id(key) or not hmac.compare_digest(wanted.encode(), given.encode()):
-        return False
-    return abs(now - int(time_text)) <= CODE_SKEW and nonces.take(nonce, now)
+    if not hmac.compare_digest(wanted.encode(), given.encode()):
+        return None
+    return name if abs(now - int(time_text)) <= CODE_SKEW and nonces.take(nonce, now) else None

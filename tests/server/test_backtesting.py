@@ -1,0 +1,123 @@
+"""A rule tried on a stored run says what it would have said live, though most of the run isn't looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.server.alerts.builders import a_rule, a_run, block, tensors
+
+from gradwatch.protocol import Batch, Block, Hello, Schema, Statistic, Tensor
+from gradwatch_server.alerts.engine import Engine
+from gradwatch_server.backtesting import try_rule
+from gradwatch_server.models import Rule, Run
+from gradwatch_server.store import Store
+
+NAMES = ("blocks.0.weight", "blocks.1.weight", "head.weight")
+STEPS = 6_000
+
+
+def a_course() -> np.ndarray[Any, Any]:
+    """Healthy norms with spikes, long plateaus, NaN and Inf here and there."""
+    rng = np.random.default_rng(7)
+    values = np.exp(rng.normal(0, 0.3, (STEPS, len(NAMES)))).astype(np.float32)
+    for start, length, column, factor in (
+        (900, 1, 0, 100),
+        (1500, 400, 1, 50),
+        (1905, 3, 2, 70),
+        (4000, 7, 0, 30),
+    ):
+        values[start : start + length, column] *= factor
+    values[2500:2600, 2] = 1e-6
+    values[3000, 0], values[3001, 1], values[3100:3110, 2] = np.nan, np.inf, np.nan
+    values[5990:, 1] *= 100
+    return values
+
+
+VALUES = a_course()
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Run]]:
+    store = Store.open(str(tmp_path_factory.mktemp("backtest") / "gradwatch.db"))
+    hello = Hello(run_id="run1", run_key="k", project="digits", name="baseline", stream="s", segment="g")
+    stream = store.open_stream(hello, now=1.0).result(30).stream
+    statistic = Statistic(name="grad_norm", scope="tensor", width=len(NAMES))
+    schema = Schema(seq=0, id=0, statistics=(statistic,), tensors=tuple(Tensor(name=name) for name in NAMES))
+    store.append(stream, [schema])
+    for part in range(STEPS // 500):
+        steps = np.arange(part * 500, part * 500 + 500, dtype=np.float64)
+        one = Block(
+            statistic=0, steps=steps, times=1000.0 + steps, values=VALUES[part * 500 : part * 500 + 500]
+        )
+        appended = store.append(stream, [Batch(seq=part + 1, schema=0, blocks=(one,))])
+    appended.done.result(30)
+    run = store.run("run1")
+    assert run is not None
+    yield store, run
+    store.close()
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> None:
+    """The module's store lives on after a test, with its writer thread."""
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"for_steps": 3, "recover_steps": 5},
+        {"tensors": "blocks.*", "recover_steps": 20},
+        {"threshold": 1.0, "for_steps": 4, "recover_steps": 6},
+        {"condition": "below", "threshold": 1e-3},
+        {"condition": "outside", "threshold": 0.01, "upper": 40.0, "cooldown_steps": 1000},
+        {"condition": "nonfinite", "recover_steps": 3},
+        {"aggregate": "mean", "window": 30, "threshold": 5.0},
+        {"aggregate": "share", "window": 50, "share": 0.1, "threshold": 20.0},
+        {"aggregate": "min", "window": 5, "threshold": 20.0},
+        {"condition": "grows", "window": 10, "threshold": 8.0},
+        {"condition": "unusual", "window": 32, "threshold": 9.0},
+    ],
+)
+def test_it_says_what_live_would_have_said(stored: tuple[Store, Run], fields: dict[str, Any]) -> None:
+    store, run = stored
+    rule: Rule = a_rule(**{"statistic": "grad_norm", "tensors": "*", **fields})
+    engine = Engine([rule])
+    alerts: dict[str, Any] = {}
+    for start in range(0, STEPS, 100):
+        rows = block("grad_norm", VALUES[start : start + 100], first=start)
+        for change in engine.observe(a_run(), tensors(*NAMES), [rows]).changes:
+            alerts[change.alert.id] = change.alert
+    trial = try_rule(store, run, rule)
+    live = [(a.opened_step, a.cleared_step, a.peak, a.count, a.worst[0]) for a in alerts.values()]
+    assert live and trial.complete and trial.to_step == STEPS - 1
+    assert repr([(f.step, f.cleared, f.value, f.count, f.series) for f in trial.firings]) == repr(live)
+
+
+def test_very_many_firings_are_cut_off_and_that_is_said(stored: tuple[Store, Run]) -> None:
+    store, run = stored
+    trial = try_rule(store, run, a_rule(statistic="grad_norm", tensors="*", threshold=1.5))
+    assert len(trial.firings) >= 200 and not trial.complete and trial.to_step < STEPS - 1
+
+
+def test_time_is_bounded_and_what_is_missing_is_said(stored: tuple[Store, Run]) -> None:
+    store, run = stored
+    ticks = iter(range(0, 10_000, 60))
+    rule = a_rule(statistic="grad_norm", tensors="*", threshold=0.001, recover_steps=1000)
+    trial = try_rule(store, run, rule, timer=lambda: float(next(ticks)))
+    assert [f.step for f in trial.firings] == [0] and not trial.complete
+    assert -1 < trial.to_step < STEPS - 1
+
+
+def test_a_statistic_or_layer_that_the_run_lacks_never_fires(stored: tuple[Store, Run]) -> None:
+    store, run = stored
+    for fields in (
+        {"statistic": "loss"},
+        {"statistic": "grad_norm", "tensors": "none.*"},
+        {"statistic": "grad_norm"},
+    ):
+        trial = try_rule(store, run, a_rule(**fields))
+        assert (trial.firings, trial.series, trial.complete) == ([], 0, True)
