@@ -46,6 +46,9 @@ const owner = boot.role === "owner";
 
 let painter = null;
 const model = createModel(store, () => painter?.numbers());
+const pointsFor = (width) => model.setPoints(width / 1.4);
+const side = parseFloat(getComputedStyle($("#heat .heat-body")).getPropertyValue("--plot-left"));
+pointsFor($("#norm").clientWidth - side - 60);
 const data = followRun(store, opened, () => model.refresh());
 const address = followAddress(store, data.usualOpen);
 
@@ -100,11 +103,15 @@ const overlayOf = (name) => (context, box) => {
   handles[name]?.paint(context, box);
 };
 const keepOf = (name) => () => handles[name]?.values() ?? [];
-const norm = mountNorm($("#norm"), store, model, { keep: keepOf("norm"), overlay: overlayOf("norm"), onResize: (width) => model.setPoints(width / 1.4) });
+const norm = mountNorm($("#norm"), store, model, { keep: keepOf("norm"), overlay: overlayOf("norm"), onResize: pointsFor });
 const loss = mountLoss($("#loss"), store, model, { keep: keepOf("loss"), overlay: overlayOf("loss") });
 const layers = mountLayers($("#layers"), store, model, { normalOf });
 const timeline = mountTimeline($("#timeline"), store, model, { onGlyph: ({ step, alert, incident }) => (incident ? showIncident(incident) : alert ? showAlert(alert) : showStep(step)) });
-const inspector = mountInspector($("#inspector"), store, model, { onPick: (node) => pick(node) });
+const inspector = mountInspector($("#inspector"), store, model, {
+  onPick: (node) => pick(node),
+  firstUnusual: (step) => heat.firstUnusual(step),
+  onOrigin: ({ row, step }) => showStep(step, row),
+});
 const readout = mountReadout($("#readout"), store, model, { valueOf });
 const charts = [norm, loss, layers];
 

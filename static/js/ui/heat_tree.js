@@ -13,7 +13,7 @@ export function mountTree(element, store, { onOpen }) {
   function arrange(rows, height) {
     const { open } = store.get();
     const focused = element.contains(document.activeElement) ? document.activeElement.dataset.key : null;
-    labels = legible(rows, height).map(({ row, middle }) => label(row, middle, open));
+    labels = legible(rows, height, open).map(({ row, middle }) => label(row, middle, open));
     element.replaceChildren(...labels);
     if (focused !== null) labels.find((item) => item.dataset.key === focused)?.focus();
   }
@@ -60,15 +60,15 @@ function shortened(row) {
   return `${row.parent.name.split(".").at(-1)}.${row.label}`;
 }
 
-/** The rows that get a label, none over another: groups near the root first, then in order. */
-function legible(rows, height) {
+/** The rows that get a label, none over another: open groups first (they must be there to be closed), then by depth. */
+function legible(rows, height, open) {
   const placed = rows.map((row, line) => {
     const { top, bottom } = rowSpan(line, rows.length, height);
-    return { row, middle: (top + bottom) / 2 };
+    return { row, middle: Math.min(height - LABEL / 2, Math.max(LABEL / 2, (top + bottom) / 2)) };
   });
   if (height / rows.length >= LABEL) return placed;
   const taken = [];
-  const rank = ({ row }) => row.depth * 2 + (row.kind === "group" ? 0 : 1);
+  const rank = ({ row }) => (open.has(row.name) ? 0 : 1000) + row.depth * 2 + (row.kind === "group" ? 0 : 1);
   for (const item of [...placed].sort((a, b) => rank(a) - rank(b))) {
     if (taken.every((other) => Math.abs(other.middle - item.middle) >= LABEL)) taken.push(item);
   }

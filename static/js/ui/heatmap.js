@@ -7,6 +7,7 @@
 
 import { formatNumber } from "../core/format.js";
 import { poolRow, poolRows, rowSpan } from "../core/heat.js";
+import { firstUnusual } from "../core/origin.js";
 import { visibleRows } from "../core/tree.js";
 import { attachPointer } from "./cursor.js";
 import { HeatCodes, PRIORITIES } from "./heat_data.js";
@@ -19,6 +20,9 @@ import { onThemeChange, token } from "./theme.js";
 const ROW = 18;
 const LEAST_HEIGHT = 72;
 const MOST_HEIGHT = 300;
+/** A tree opened wide may take more room: that it was opened is a wish to see more. */
+const WIDE_HEIGHT = 420;
+const WIDE_ROWS = 40;
 /** Rows at least this tall are told apart by a line. */
 const RULED = 7;
 
@@ -64,7 +68,8 @@ export function mount(element, store, model, { onPick, onOpen }) {
     const wanted = rows.filter((row) => row.kind === "tensor").map((row) => row.index);
     tensors.feed.select(wanted);
     tensors.overview.select(wanted);
-    const height = Math.min(MOST_HEIGHT, Math.max(LEAST_HEIGHT, rows.length * ROW));
+    const most = rows.length > WIDE_ROWS ? WIDE_HEIGHT : MOST_HEIGHT;
+    const height = Math.min(most, Math.max(LEAST_HEIGHT, rows.length * ROW));
     body.style.height = `${height}px`;
     measure();
     tree.arrange(rows, height);
@@ -168,6 +173,16 @@ export function mount(element, store, model, { onPick, onOpen }) {
     });
   }
 
+  function columnsOf() {
+    return rows.flatMap((row) => {
+      const { ready, feed, codes } = sourceOf(row);
+      const place = ready ? feed.rowOf(row.index) : -1;
+      if (place < 0) return [];
+      const { window } = feed;
+      return [{ row, window, codeAt: (bucket) => codes.codes[window.index(place, bucket)] }];
+    });
+  }
+
   function rowAt(y) {
     if (rows.length === 0 || y < 0 || y >= size.height) return null;
     return rows.find((_, line) => y < rowSpan(line, rows.length, size.height).bottom) ?? null;
@@ -200,7 +215,8 @@ export function mount(element, store, model, { onPick, onOpen }) {
     lastStep: () => Math.max(groups.feed.window?.lastStep ?? -1, tensors.feed.window?.lastStep ?? -1),
     feedOf: (node) => sourceOf(node).feed,
     baselineOf: (node) => sourceOf(node).codes.baseline,
-    rows: () => rows,
+    /** Where the unusual stretch at a step began: `{row, step}`, null when all is as usual there. */
+    firstUnusual: (step) => (store.get().colouring === "deviation" ? firstUnusual(columnsOf(), step) : null),
     destroy() {
       observer.disconnect();
       stopTheme();

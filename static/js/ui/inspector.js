@@ -1,6 +1,9 @@
 // The step inspector: at the cursor (or the newest step) the layers that make up the norm, and the norm over depth.
 //
-//   mount(element, store, model, { onPick }) -> {draw(scene), destroy}     onPick(node) when a layer is chosen
+//   mount(element, store, model, { onPick, firstUnusual, onOrigin }) -> {draw(scene), destroy}
+//     onPick(node)          a layer was chosen
+//     firstUnusual(step)    {row, step} where what is unusual at a step began, null if nothing is
+//     onOrigin({row, step}) that place was chosen
 //   Exact values of one step come from GET .../values; while the cursor moves they are asked for when it rests.
 
 import { formatCount, formatNumber, numberOf } from "../core/format.js";
@@ -8,6 +11,8 @@ import { el, setText } from "./element.js";
 import { token } from "./theme.js";
 
 const TOP = 5;
+/** The step is set against one so many steps before. */
+const EARLIER = 100;
 const REST_MS = 90;
 const LIVE_MS = 1500;
 /** Room for the ends of the depth profile's axis, in CSS pixels. */
@@ -33,32 +38,42 @@ export function topShares(values, count) {
   return rows.slice(0, count);
 }
 
-export function mount(element, store, model, { onPick }) {
+export function mount(element, store, model, { onPick, firstUnusual, onOrigin }) {
   const title = el("h2", {}, "At step");
   const where = el("span", { class: "muted push" });
   const list = el("ol", { class: "inspector-rows" });
   const canvas = el("canvas", { role: "img", "aria-label": "Gradient norm of every layer over depth" });
   const caption = el("h3", {}, "Largest share of the squared norm");
-  const depth = el("h3", {}, "Norm over depth, first layer to last (log)");
-  element.append(el("div", { class: "panel-head" }, title, where), el("div", { class: "panel-body" }, caption, list, depth, canvas));
+  const depth = el("h3", {}, `Norm over depth, first to last; line: ${EARLIER} before`);
+  const origin = el("button", { type: "button", class: "link origin", onclick: () => began && onOrigin(began) });
+  element.append(el("div", { class: "panel-head" }, title, where), el("div", { class: "panel-body" }, el("p", { class: "origin-line" }, origin), caption, list, depth, canvas));
   const context = canvas.getContext("2d");
   let timer = null;
   let request = null;
   let asked = null;
   let askedAt = 0;
   let values = null;
+  let began = null;
+
+  /** The exact values of one step, null when the run has none there. */
+  async function valuesAt(step, signal) {
+    if (step < 0) return null;
+    const { api, run } = store.get();
+    const query = { statistic: "grad_norm", scope: "tensor", from: step, to: step + 1, limit: 1 };
+    const answer = await api.get(`/runs/${encodeURIComponent(run.id)}/values`, query, { signal });
+    return answer.values.length > 0 ? answer.values[0].map((value) => (value === null ? null : numberOf(value))) : null;
+  }
 
   async function load(step) {
     asked = step;
     askedAt = performance.now();
     request?.abort();
     request = new AbortController();
-    const { api, run } = store.get();
+    const { signal } = request;
     try {
-      const path = `/runs/${encodeURIComponent(run.id)}/values`;
-      const answer = await api.get(path, { statistic: "grad_norm", scope: "tensor", from: step, to: step + 1, limit: 1 }, { signal: request.signal });
-      if (answer.values.length === 0) return;
-      values = { step: numberOf(answer.steps[0]), row: answer.values[0].map((value) => (value === null ? null : numberOf(value))) };
+      const [row, before] = await Promise.all([valuesAt(step, signal), valuesAt(step - EARLIER, signal)]);
+      if (row === null) return;
+      values = { step, row, before };
       paint();
     } catch (error) {
       if (error.name !== "AbortError") setText(where, error.message);
@@ -69,6 +84,8 @@ export function mount(element, store, model, { onPick }) {
     const step = cursor ?? newest;
     setText(title, step >= 0 ? `At step ${formatCount(step)}` : "At step");
     setText(where, cursor === null ? "newest" : "");
+    began = step >= 0 ? firstUnusual(step) : null;
+    setText(origin, began ? `Unusual since step ${formatCount(began.step)}, first in ${began.row.name}` : "");
     if (step < 0 || step === asked || !store.get().tree) return;
     if (cursor === null && performance.now() - askedAt < LIVE_MS) return;
     clearTimeout(timer);
@@ -89,6 +106,8 @@ export function mount(element, store, model, { onPick }) {
       setText(row.children[0], `\u200e${tensors[index].name}`);
       setText(row.children[1], Number.isNaN(share) ? "" : `${(share * 100).toFixed(share < 0.0995 ? 1 : 0)}%`);
       setText(row.children[2], formatNumber(value));
+      const earlier = values.before?.[index] ?? null;
+      setText(row.children[3], earlier > 0 && Number.isFinite(value) ? `×${formatNumber(value / earlier, 2)}` : "");
     });
     paintDepth();
   }
@@ -102,7 +121,7 @@ export function mount(element, store, model, { onPick }) {
     canvas.height = Math.round(height * ratio);
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     const order = store.get().tensors.map((tensor, place) => ({ place, depth: tensor.depth })).sort((a, b) => a.depth - b.depth);
-    const logs = values.row.filter((value) => Number.isFinite(value) && value > 0).map(Math.log10);
+    const logs = [...values.row, ...(values.before ?? [])].filter((value) => Number.isFinite(value) && value > 0).map(Math.log10);
     const low = Math.floor(Math.min(...logs, 0));
     const high = Math.max(Math.ceil(Math.max(...logs)), low + 1);
     const wide = (width - AXIS) / order.length;
@@ -115,12 +134,23 @@ export function mount(element, store, model, { onPick }) {
       const y = special === "--zero" ? height - 4 : special ? 2 : yOf(value);
       context.fillRect(AXIS + i * wide, y, Math.max(1.5, wide - 0.5), special === "--zero" ? 4 : special ? height - 6 : Math.max(2, height - 4 - y));
     });
+    paintEarlier(order, wide, yOf, low);
     context.fillStyle = token("--text-3");
     context.font = `10px ${token("--font")}`;
     context.textBaseline = "top";
     context.fillText(`1e${high}`, 0, 0);
     context.textBaseline = "bottom";
     context.fillText(`1e${low}`, 0, height - 2);
+  }
+
+  /** The profile of EARLIER steps before as a line of ticks over the bars. */
+  function paintEarlier(order, wide, yOf, low) {
+    if (values.before === null) return;
+    context.fillStyle = token("--chart-1");
+    order.forEach(({ place }, i) => {
+      const value = values.before[place];
+      if (value > 10 ** low && Number.isFinite(value)) context.fillRect(AXIS + i * wide, yOf(value), Math.max(1.5, wide - 0.5), 1.5);
+    });
   }
 
   return {
@@ -139,6 +169,6 @@ function rowElement(onPick, store) {
     const node = store.get().tree.nodes.get(event.currentTarget.dataset.key);
     if (node) onPick(node);
   };
-  const row = el("button", { type: "button", onclick: pick }, el("span", { class: "name" }), el("span", { class: "number muted" }), el("span", { class: "number" }));
+  const row = el("button", { type: "button", onclick: pick }, el("span", { class: "name" }), el("span", { class: "number muted" }), el("span", { class: "number" }), el("span", { class: "number muted", title: `against ${EARLIER} steps before` }));
   return el("li", {}, row);
 }

@@ -11,13 +11,14 @@ const FIELDS = [
   { key: "colouring", param: "color", kind: "choice", choices: ["deviation", "norm"], initial: "deviation" },
   { key: "lossLog", param: "losslog", kind: "flag", initial: null },
   { key: "selected", param: "alert", kind: "text", initial: null },
+  { key: "chosenIncident", param: "incident", kind: "text", initial: null },
   { key: "theme", param: "theme", kind: "choice", choices: ["light", "dark"], initial: null },
   { key: "picked", param: "layer", kind: "text", initial: null },
   { key: "scalars", param: "scalar", kind: "list", initial: [] },
   { key: "pins", param: "pin", kind: "list", initial: [] },
   { key: "opened", param: "open", kind: "list", initial: [] },
 ];
-const KEYS = ["view", "at", "colouring", "lossLog", "selected", "picked", "scalars", "pins", "open"];
+const KEYS = ["view", "at", "colouring", "lossLog", "selected", "chosenIncident", "picked", "scalars", "pins", "open"];
 const QUIET_MS = 400;
 
 /** The state that a query string asks for. `opened` is the list of open groups, empty for the usual ones. */
