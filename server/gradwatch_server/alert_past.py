@@ -73,9 +73,7 @@ def read_rows(
     Raises:
         NotFound: the run has no such statistic.
     """
-    values = store.values(
-        run_id, statistic, scope, columns, from_step=start, to_step=end, limit=MOST_REPLAYED
-    )
+    values = store.values(run_id, statistic, scope, columns, from_step=start, to_step=end, limit=end - start)
     return StoredBlock(
         statistic=statistic,
         scope=scope,

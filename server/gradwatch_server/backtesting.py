@@ -1,7 +1,7 @@
 """Tries a rule on what is stored of a run: 'would have fired 3 times'. Blocks; for a thread of its own.
 
-Rules that judge single values need no look at most of a run: buckets tell where some value may breach, and only there,
-and from there until all is normal again, exact values are read. Other rules read everything.
+Most rules need no look at most of a run: buckets tell where some value is beyond the threshold, and only there, and from
+there until all is normal again, exact values are read. Rules that compare windows read the newest ten million values.
 """
 
 from __future__ import annotations
@@ -11,66 +11,102 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from .alert_past import MOST_REPLAYED, read_rows
-from .alerts.backtest import BackTest, Firing, suspects
+from .alert_past import read_rows
+from .alerts.backtest import BackTest, Firing, can_skip, suspects
 from .alerts.globs import matching
-from .alerts.signals import is_plain
 from .models import Rule, Run, SeriesQuery
 from .store import Store
 
 __all__ = ["Trial", "try_rule"]
 
 POINTS: Final = 2_000
-CELLS: Final = 2_000_000
+CELLS: Final = 1_000_000
 """Values that are read at once."""
 
-SECONDS: Final = 5.0
-"""After so long the answer is what was found so far."""
+MOST_CELLS: Final = 10_000_000
+"""Values that are judged by a rule that must see them all: the newest so many."""
+
+_SETTLE: Final = 256
+"""Steps read at a time while waiting for all to be normal again."""
+
+MOST_FIRINGS: Final = 200
+SECONDS: Final = 2.0
+"""After so many firings, or so long, the answer is what was found so far."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """``firings`` in the order of their steps; up to ``to_step`` the run was judged, ``complete`` if that is all of it.
-    ``series`` is how many series the rule is about in this run."""
+    """``firings`` in the order of their steps, of the steps ``from_step`` to ``to_step``; ``complete`` if that is the whole
+    run. ``series`` is how many series the rule is about in this run."""
 
     firings: list[Firing] = field(default_factory=list)
     series: int = 0
+    from_step: int = 0
     to_step: int = -1
     complete: bool = True
 
 
 def try_rule(store: Store, run: Run, rule: Rule, *, timer: Callable[[], float] = time.monotonic) -> Trial:
-    """Judges all stored rows of the run's newest course by the rule."""
+    """Judges the stored rows of the run's newest course by the rule."""
     info = next(
         (i for i in store.statistics(run.id) if (i.name, i.scope) == (rule.statistic, rule.scope)), None
     )
-    if info is None or run.last_step < 0:
-        return Trial()
-    names, columns = _series(store, run, rule, info.width)
-    if not names:
+    names, columns = _series(store, run, rule, info.width) if info is not None else ([], ())
+    if not names or run.last_step < 0:
         return Trial()
     test = BackTest(rule, names)
-    size = max(256, min(MOST_REPLAYED, CELLS // len(names)))
-    deadline = timer() + SECONDS
-    ranges = _ranges(store, run, rule, columns)
-    step = max(0, run.first_step)
-    while step <= run.last_step:
-        if test.quiet and ranges is not None:
-            while ranges and ranges[0][1] <= step:
-                ranges.pop(0)
-            if not ranges:
-                break
-            step = max(step, ranges[0][0])
-        end = min(step + size, run.last_step + 1)
-        if ranges and test.quiet:
-            end = min(end, max(ranges[0][1], step + 256))
-        test.feed(read_rows(store, run.id, rule.statistic, rule.scope, step, end, columns))
-        step = end
-        if timer() > deadline:
-            return Trial(
-                firings=test.firings, series=len(names), to_step=step - 1, complete=step > run.last_step
-            )
-    return Trial(firings=test.firings, series=len(names), to_step=run.last_step)
+    end = run.last_step + 1
+    first = max(0, run.first_step)
+    if can_skip(rule):
+        ranges = _ranges(store, run, rule, columns)
+    else:
+        first = max(first, end - MOST_CELLS // len(names))
+        ranges = [(first, end)]
+    read = _Reader(store, run.id, rule, columns, max(256, CELLS // len(names)), timer)
+    step = read.through(test, first, end, ranges)
+    whole = step >= end and first <= max(0, run.first_step)
+    return Trial(
+        firings=test.firings, series=len(names), from_step=first, to_step=min(step, end) - 1, complete=whole
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Feeds a back-test with exact values, ``size`` steps at once."""
+
+    store: Store
+    run_id: str
+    rule: Rule
+    columns: Sequence[int]
+    size: int
+    timer: Callable[[], float]
+
+    def through(self, test: BackTest, first: int, end: int, ranges: Sequence[tuple[int, int]]) -> int:
+        """Feeds the ranges, and what follows each until all is quiet again. Gives the step that it came to."""
+        deadline = self.timer() + SECONDS
+        step = first
+        for start, stop in ranges:
+            begin = max(step, start - test.history)
+            if begin > step:
+                test.skip()
+            step = begin
+            while step < end and (step < stop or not test.quiet):
+                upto = min(end, step + self.size, stop if step < stop else step + _SETTLE)
+                test.feed(
+                    read_rows(
+                        self.store,
+                        self.run_id,
+                        self.rule.statistic,
+                        self.rule.scope,
+                        step,
+                        upto,
+                        self.columns,
+                    )
+                )
+                step = upto
+                if len(test.firings) >= MOST_FIRINGS or self.timer() > deadline:
+                    return step
+        return end
 
 
 def _series(store: Store, run: Run, rule: Rule, width: int) -> tuple[list[str], tuple[int, ...]]:
@@ -85,10 +121,8 @@ def _series(store: Store, run: Run, rule: Rule, width: int) -> tuple[list[str], 
     return [names[index] for index in columns], columns
 
 
-def _ranges(store: Store, run: Run, rule: Rule, columns: Sequence[int]) -> list[tuple[int, int]] | None:
-    """Steps (from, to) outside of which nothing breaches, None when only the values themselves can tell."""
-    if rule.condition != "nonfinite" and not is_plain(rule):
-        return None
+def _ranges(store: Store, run: Run, rule: Rule, columns: Sequence[int]) -> list[tuple[int, int]]:
+    """Steps (from, to) outside of which no value is beyond the threshold."""
     query = SeriesQuery(statistic=rule.statistic, scope=rule.scope, rows=tuple(columns), points=POINTS)
     series = store.series(run.id, query)
     ranges: list[tuple[int, int]] = []

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..models import FLAG_INF, FLAG_NAN, Rule, Series, StoredBlock
+from .kinds import KIND
 from .ledger import AlertChange
 from .panel import Panel
 from .watch import Watch
 
-__all__ = ["BackTest", "Firing", "suspects"]
+__all__ = ["BackTest", "Firing", "can_skip", "suspects"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,15 +33,25 @@ class BackTest:
     """Feed it rows in the order of their steps. ``names`` are the series of the blocks, all of which the rule is about."""
 
     def __init__(self, rule: Rule, names: Sequence[str]) -> None:
-        self._watch = Watch(rule, "", np.arange(len(names), dtype=np.intp), names)
+        self._watch = Watch(rule, "", np.arange(len(names), dtype=np.intp), names, tells_series=False)
         self._panel = Panel(names)
         self._panel.add(self._watch)
         self.firings: list[Firing] = []
 
     @property
     def quiet(self) -> bool:
-        """All series are normal: rows that breach nothing may be left out, if the rule is :func:`~.signals.is_plain`."""
-        return self._watch.quiet
+        """All series are normal, and nothing in the window is beyond the threshold: rows in which nothing is may be left
+        out, if :func:`suspects` can tell which those are."""
+        return self._watch.quiet and not self._watch.linger
+
+    @property
+    def history(self) -> int:
+        """How many rows before a row belong to its verdict."""
+        return self._watch.history
+
+    def skip(self) -> None:
+        """Rows are left out here."""
+        self._panel.forget()
 
     def feed(self, block: StoredBlock) -> None:
         """Judges the block."""
@@ -63,8 +74,14 @@ class BackTest:
             self.firings[-1] = firing
 
 
+def can_skip(rule: Rule) -> bool:
+    """Whether a look at the extremes tells where the rule may fire: it judges values, or aggregates of values."""
+    return rule.condition == "nonfinite" or KIND[rule.condition].aggregated
+
+
 def suspects(rule: Rule, series: Series) -> npt.NDArray[np.int64]:
-    """Buckets of ``series`` (places, rising) in which some value may breach a rule that judges single values."""
+    """Buckets of ``series`` (places, rising) in which some value may be beyond the threshold of a rule that
+    :func:`can_skip`. An aggregate over a window is beyond it only if some value in the window is."""
     with np.errstate(invalid="ignore"):
         if rule.condition == "nonfinite":
             odd = (series.flags & (FLAG_INF | FLAG_NAN)) != 0

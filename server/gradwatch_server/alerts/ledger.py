@@ -69,7 +69,7 @@ class Ledger:
 
     def follow(self, stretch: Stretch) -> list[AlertChange]:
         """What the rows mean for the alert."""
-        lit = [bool(row.any()) for row in stretch.active]
+        lit: list[bool] = np.logical_or.reduce(stretch.active, axis=1).tolist()
         starts = [row for row in range(len(lit)) if row == 0 or lit[row] != lit[row - 1]]
         changes: list[AlertChange] = []
         for start, end in zip(starts, [*starts[1:], len(lit)], strict=True):

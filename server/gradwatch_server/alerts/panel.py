@@ -138,6 +138,11 @@ class Panel:
         while self._kept - len(self._past[0].steps) >= self._history:
             self._kept -= len(self._past.popleft().steps)
 
+    def forget(self) -> None:
+        """Rows are left out here: what came before says nothing of what comes."""
+        self._past.clear()
+        self._kept = 0
+
     def _rows(self, block: StoredBlock) -> Rows:
         """The block over all series of the run; columns that the block doesn't have are absent."""
         values, present = block.values, block.present

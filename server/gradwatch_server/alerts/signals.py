@@ -178,17 +178,20 @@ def _unusual(rule: Rule, values: Floats, steps: Floats, n: int, memo: Memo) -> t
     starts = np.flatnonzero(np.diff(stretch, prepend=np.nan) != 0).tolist()
     first = len(values) - n
     z = np.full((n, values.shape[1]), np.nan)
+    ready = _logs(values) if n > rule.window else None  # many baselines share rows: each logarithm once
     for start, end in zip(starts, [*starts[1:], len(values)], strict=True):
         if end <= first or start < rule.window:
             continue
         key = float(stretch[start])
         if key not in memo:
             memo.clear()
-            memo[key] = _baseline(_logs(values[start - rule.window : start]))
+            rows = slice(start - rule.window, start)
+            memo[key] = _baseline(_logs(values[rows]) if ready is None else ready[rows])
         median, spread = memo[key]
         begin = max(start, first)
         with np.errstate(invalid="ignore"):
-            z[begin - first : end - first] = (_logs(values[begin:end]) - median) / spread
+            logs = _logs(values[begin:end]) if ready is None else ready[begin:end]
+            z[begin - first : end - first] = (logs - median) / spread
     return z, ~np.isnan(z)
 
 

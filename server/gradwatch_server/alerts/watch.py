@@ -38,11 +38,21 @@ class Rows:
 class Watch:
     """Judges rows in the order they come.
 
-    ``columns`` are the series of the run that the rule is about, rising; ``names`` those of all series of the run.
+    ``columns`` are the series of the run that the rule is about, rising; ``names`` those of all series of the run. Unless
+    it ``tells_series``, only the alert is followed, not the transitions of each series.
     """
 
-    def __init__(self, rule: Rule, run_id: str, columns: npt.NDArray[np.intp], names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        rule: Rule,
+        run_id: str,
+        columns: npt.NDArray[np.intp],
+        names: Sequence[str],
+        *,
+        tells_series: bool = True,
+    ) -> None:
         self.rule = rule
+        self._tells_series = tells_series
         self.run_id = run_id
         self.columns = columns
         self.ledger = Ledger(rule, run_id, [names[index] for index in columns])
@@ -133,11 +143,11 @@ class Watch:
         self.quiet = not bool(self.instances.busy.any())
         breach = active & (verdicts[:, matter] == BREACH)
         stretch = Stretch(steps, times, signal[:, matter], active, breach, matter)
-        transitions = self._transitions(stretch, active != np.concatenate([before, active[:-1]]))
+        edges = active != np.concatenate([before, active[:-1]])
         changes = self.ledger.follow(stretch)
-        if transitions or changes:
+        if changes or edges.any():
             self.step = float(steps[-1])
-        return transitions, changes
+        return self._transitions(stretch, edges) if self._tells_series else [], changes
 
     def _transitions(self, stretch: Stretch, edges: Bools) -> list[Transition]:
         return [

@@ -170,8 +170,9 @@ class PreviewReply(BaseModel):
     fired: list[FiringOut] = Field(description="The first hundred.")
     count: int
     series: int = Field(description="How many series of the run the rule is about.")
-    to_step: int = Field(description="Judged up to this step.")
-    complete: bool
+    from_step: int = Field(description="Judged from this step on,")
+    to_step: int = Field(description="up to this one.")
+    complete: bool = Field(description="Whether that is the whole run; false too when there are very many firings.")
     sentence: str
 
 

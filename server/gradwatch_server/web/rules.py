@@ -64,6 +64,7 @@ async def preview_rule(request: Request, body: bodies.PreviewIn) -> Response:
             "fired": trial.firings[:MOST_SHOWN],
             "count": len(trial.firings),
             "series": trial.series,
+            "from_step": trial.from_step,
             "to_step": trial.to_step,
             "complete": trial.complete,
             "sentence": rule_sentence(rule),
