@@ -150,14 +150,15 @@ def _attempt(conn: Connection, job: _Job[Any]) -> None:
 def savepoint(conn: Connection) -> Iterator[None]:
     """Undoes what is done in it when that fails. If the database has undone everything already, the error is still that
     which began it."""
-    nested = conn.begin_nested()
+    conn.exec_driver_sql("SAVEPOINT gradwatch")  # SQLAlchemy's own costs four times as much
     try:
         yield
     except BaseException:
         with suppress(SQLAlchemyError):
-            nested.rollback()
+            conn.exec_driver_sql("ROLLBACK TO SAVEPOINT gradwatch")
+            conn.exec_driver_sql("RELEASE SAVEPOINT gradwatch")
         raise
-    nested.commit()
+    conn.exec_driver_sql("RELEASE SAVEPOINT gradwatch")
 
 
 def _is_lost(conn: Connection) -> bool:

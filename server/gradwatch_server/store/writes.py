@@ -47,6 +47,11 @@ _RUN_FIELDS: Final = [
 ]
 """Columns of ``runs`` that streaming changes and that are stored as they are."""
 
+_RUN_MOVES: Final = (
+    update(t.runs)
+    .where(t.runs.c.no == bindparam("b_no"))
+    .values({name: bindparam(name) for name in (*_RUN_FIELDS, "error", "cost", "summary")})
+)
 _STREAM_MOVES: Final = (
     update(t.streams)
     .where(t.streams.c.no == bindparam("b_no"))
@@ -75,8 +80,9 @@ def insert_run(conn: Connection, run: Run, key_hash: str, optimizers: Sequence[d
 
 def save_run(conn: Connection, runs: Iterable[tuple[int, Run]]) -> None:
     """What streaming changed of runs, given with their numbers."""
-    for no, run in runs:
-        conn.execute(update(t.runs).where(t.runs.c.no == no).values(_streamed(run)))
+    rows = [{"b_no": no, **_streamed(run)} for no, run in runs]
+    if rows:
+        conn.execute(_RUN_MOVES, rows)
 
 
 def _streamed(run: Run) -> dict[str, Any]:
