@@ -20,6 +20,7 @@ import { createModel, newestValue, valueAtStep } from "../ui/run_model.js";
 import { createPainter } from "../ui/run_painter.js";
 import { mount as mountReadout } from "../ui/run_readout.js";
 import { mount as mountStrip } from "../ui/run_strip.js";
+import { mount as mountWhatIf } from "../ui/run_whatif.js";
 import { openShare } from "../ui/share.js";
 import { onThemeChange } from "../ui/theme.js";
 import { mount as mountTimeline } from "../ui/timeline.js";
@@ -39,7 +40,7 @@ let page = null;
 page = startPage({
   name: () => (page?.store.get() ?? first).run.name,
   run: first.run.id,
-  initial: { ...asked, open: new Set(), frozen: null, cursor: null, hover: null, zoomedFrom: null, statistics: [], tensors: [], tree: null, marks: [], segments: [], rules: [] },
+  initial: { ...asked, open: new Set(), frozen: null, cursor: null, hover: null, whatIf: null, zoomedFrom: null, statistics: [], tensors: [], tree: null, marks: [], segments: [], rules: [] },
 });
 const { boot, live, store } = page;
 const owner = boot.role === "owner";
@@ -113,6 +114,7 @@ const inspector = mountInspector($("#inspector"), store, model, {
   onOrigin: ({ row, step }) => showStep(step, row),
 });
 const readout = mountReadout($("#readout"), store, model, { valueOf });
+const whatIf = mountWhatIf($("#whatif"), store, model);
 const charts = [norm, loss, layers];
 
 function highestNow(name) {
@@ -160,7 +162,7 @@ function afterPaint({ newest }) {
   performance.mark("painted", { detail: { step, time: Date.now() } });
 }
 
-painter = createPainter(sceneOf, { quick: [heat, timeline, readout, inspector], charts, after: afterPaint });
+painter = createPainter(sceneOf, { quick: [heat, timeline, readout, inspector, whatIf], charts, after: afterPaint });
 
 mountStrip($("#strip"), store, { onAlert: showAlert, onIncident: showIncident });
 followIncidents(store, { run: first.run.id });
@@ -213,7 +215,7 @@ function back() {
 mountKeys({ live: goLive, next: () => nextAlert(1), previous: () => nextAlert(-1), find: () => $("#find").focus(), share, alert: alertHere, back }, owner);
 $("#share")?.addEventListener("click", share);
 
-const OVERLAY_ONLY = ["cursor", "hover", "dragging"];
+const OVERLAY_ONLY = ["cursor", "hover", "dragging", "whatIf"];
 const PANEL_KEYS = ["view", "frozen", "at", "open", "tree", "colouring", "lossLog", "pins", "picked", "scalars", "statistics", "marks", "segments", "rules", "alerts", "incidents", "chosenIncident", "selected"];
 let awaited = store.get().selected;
 store.subscribe((state, changed) => {

@@ -1,6 +1,7 @@
 // The charts of the run page: global norm, loss with learning rate, pinned layers. What each shows; ui/chart.js draws it.
 
 import { Baseline } from "../core/baseline.js";
+import { formatNumber } from "../core/format.js";
 import { position, quantile } from "../core/scale.js";
 import { columnsOf, valuesIn } from "./chart_traces.js";
 import { mount as mountChart } from "./chart.js";
@@ -55,9 +56,23 @@ export function mountNorm(element, store, model, { keep, overlay, onResize }) {
       normal.update(overview.window);
       paintBand(context, box, scene.range, axis, normal, 0);
     }
+    if (axis !== null) paintLimit(context, box, axis, store.get().whatIf);
     overlay?.(context, box, scene, axis);
   };
   return mountChart(element, store, model, { title: "Global norm", unit: "L2, log", log: always, series, keep, overlay: paint, onResize });
+}
+
+/** The limit that is being tried. */
+function paintLimit(context, box, axis, limit) {
+  if (limit === null) return;
+  const y = box.bottom - position(limit, axis, true) * (box.bottom - box.top);
+  if (y < box.top || y > box.bottom) return;
+  context.fillStyle = token("--chart-2");
+  context.fillRect(box.left, Math.round(y) - 0.5, box.right - box.left, 1.5);
+  context.font = `10px ${token("--font")}`;
+  context.textAlign = "left";
+  context.textBaseline = "bottom";
+  context.fillText(`clip at ${formatNumber(limit)}`, box.left + 4, y - 2);
 }
 
 /** How many units around the centre are normal. */
