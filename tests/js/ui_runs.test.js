@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { createQueue } from "../../static/js/ui/queue.js";
-import { arrange, durationOf, parseTags, startedText, stateSentence } from "../../static/js/ui/runs_text.js";
+import { arrange, durationOf, parseTags, standingOf, startedText } from "../../static/js/ui/runs_text.js";
 import { pointsOf, sparkPath } from "../../static/js/ui/sparkline.js";
 
 const NOW = 1_700_000_000;
@@ -12,7 +12,7 @@ const run = (patch) => ({ id: "a", project: "p", name: "n", state: "running", cr
 const spaced = (text) => text.replaceAll("\u00a0", " ");
 
 test("each state of a run has its sentence", () => {
-  const say = (patch, alerts) => spaced(stateSentence(run(patch), NOW, alerts));
+  const say = (patch) => spaced(standingOf(run(patch), NOW).text);
   assert.equal(say({}), "No open alert.");
   assert.equal(say({ last_step: -1 }), "No step yet.");
   assert.equal(say({ last_time: NOW - 540 }), "Last step 9 min ago, still alive.");
@@ -21,8 +21,22 @@ test("each state of a run has its sentence", () => {
   assert.equal(say({ state: "failed" }), "Failed.");
   assert.equal(say({ state: "killed", reason: "SIGKILL" }), "Killed: SIGKILL.");
   assert.equal(say({ state: "lost", last_seen: NOW - 300 }), "No sign of life for 5 min: killed, out of memory, or cut off.");
-  const alerts = [{ rule_name: "Too high", opened_step: 12047 }, { rule_name: "NaN", opened_step: 12050 }];
-  assert.equal(say({}, alerts), "Too high since step 12,047, and 1 more alert.");
+});
+
+test("the health engine speaks first, then alerts; what is over has no colour", () => {
+  const alerts = [{ rule_name: "Too high", opened_step: 12047, severity: "critical" }, { rule_name: "NaN", opened_step: 12050, severity: "warning" }];
+  const healthy = { state: "healthy", sentence: "Healthy for 2 min." };
+  const ill = { state: "attention", sentence: "Exploding since step 12,040." };
+  const say = (patch, known) => {
+    const { text, tone } = standingOf(run(patch), NOW, known);
+    return [spaced(text), tone];
+  };
+  assert.deepEqual(say({}, { health: healthy }), ["Healthy for 2 min.", ""]);
+  assert.deepEqual(say({}, { health: healthy, alerts }), ["Too high since step 12,047, and 1 more alert.", "critical"]);
+  assert.deepEqual(say({}, { health: ill }), ["Exploding since step 12,040.", "warning"]);
+  assert.deepEqual(say({}, { health: ill, alerts }), ["Exploding since step 12,040.", "critical"]);
+  assert.deepEqual(say({ state: "killed" }, { health: ill, alerts }), ["Killed by a signal. Exploding since step 12,040.", ""]);
+  assert.deepEqual(say({ state: "finished" }, { health: healthy }), ["", ""]);
 });
 
 test("a run's duration ends with the run", () => {

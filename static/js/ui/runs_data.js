@@ -3,6 +3,7 @@
 //   createRuns(store) -> {load(filters), more(), all(), hide(id), show(id), patch(run), destroy}
 //   writes to the store:
 //     runs     Map id -> RunOut of what is loaded
+//     healths  Map id -> {state, sentence} of those that the health engine judged
 //     total    how many there are under the filters, null before the first answer
 //     loading  whether an answer is under way
 //     problem  sentence, "" when all is well
@@ -12,19 +13,31 @@ import { createQueue } from "./queue.js";
 
 const PAGE = 200;
 const MOST = 10_000;
+/** Runs asked about in one question: ids stand in the address, which has a limit. */
+const AT_ONCE = 50;
 
 export function createRuns(store) {
   const { api, live } = store.get();
   const newer = createQueue(1);
   let filters = {};
   let turn = 0;
-  store.set({ runs: new Map(), total: null, loading: true, problem: "", hidden: new Set() });
+  store.set({ runs: new Map(), healths: new Map(), total: null, loading: true, problem: "", hidden: new Set() });
 
   const put = (runs, { fresh = false } = {}) => {
     const map = new Map(fresh ? [] : store.get().runs);
     for (const run of runs) map.set(run.id, { ...map.get(run.id), ...run });
     store.set({ runs: map });
   };
+
+  const putHealth = (entries) => store.set({ healths: new Map([...store.get().healths, ...entries]) });
+
+  async function fetchHealth(runs) {
+    for (let i = 0; i < runs.length; i += AT_ONCE) {
+      const query = runs.slice(i, i + AT_ONCE).map(({ id }) => `run=${encodeURIComponent(id)}`);
+      const { health } = await api.get(`/health?${query.join("&")}`);
+      putHealth(Object.entries(health));
+    }
+  }
 
   async function fetchPage(offset, fresh) {
     const mine = turn;
@@ -34,6 +47,7 @@ export function createRuns(store) {
       if (mine !== turn) return false;
       put(page.runs, { fresh });
       store.set({ total: page.total, problem: "", loading: false });
+      await fetchHealth(page.runs);
       return page.runs.length === PAGE;
     } catch (error) {
       if (mine === turn) store.set({ problem: error.message, loading: false });
@@ -69,6 +83,7 @@ export function createRuns(store) {
         store.set({ total: (store.get().total ?? 0) + 1 });
       } else newer.run(() => load(filters));
     },
+    health: (event) => putHealth([[event.run, event.data]]),
     run_deleted: (event) => remove(event.run),
   };
   const stops = [live.on("event", (event) => on[event.kind]?.(event)), live.on("stale", () => load(filters))];

@@ -29,6 +29,7 @@ export function mount(element, store, { onFilters, onView }) {
   const box = el("div", { class: "runs-filter", role: "search" }, search, project, state, sort, el("label", { class: "check", for: "grouped" }, grouped, "By project"));
   element.append(box);
   const projects = new Set();
+  let timer = null;
 
   const offerProjects = () => {
     const before = projects.size;
@@ -52,17 +53,19 @@ export function mount(element, store, { onFilters, onView }) {
     onView({ sort: query.sort, grouped: query.grouped });
   };
   const change = (patch, { push = true } = {}) => {
-    const filters = ["q", "project", "state"].some((key) => key in patch);
-    query = { ...query, ...patch };
+    // What is still being typed counts, too: another filter chosen meanwhile must not lose it.
+    clearTimeout(timer);
+    const wanted = { ...query, q: search.value.trim(), ...patch };
+    const filters = ["q", "project", "state"].some((key) => wanted[key] !== query[key]);
+    query = wanted;
     const address = `${location.pathname}${writeQuery(FIELDS, query)}`;
     if (push) history.pushState(null, "", address);
     else history.replaceState(null, "", address);
     tell(filters);
   };
-  let timer = null;
   search.addEventListener("input", () => {
     clearTimeout(timer);
-    timer = setTimeout(() => change({ q: search.value.trim() }, { push: false }), TYPING_MS);
+    timer = setTimeout(() => change({}, { push: false }), TYPING_MS);
   });
   project.addEventListener("change", () => change({ project: project.value }));
   state.addEventListener("change", () => change({ state: state.value }));

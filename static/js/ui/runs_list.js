@@ -1,7 +1,7 @@
 // The table of runs: grouped, sorted, live, and still under the mouse.
 //
 //   mount(element, store, {onMenu}) -> {destroy, apply}
-//     reads  runs, total, hidden, loading, view ({sort, grouped}), chosen (Set of run ids), boot, connection
+//     reads  runs, healths, alerts, total, hidden, loading, view ({sort, grouped}), chosen (Set of run ids), boot, connection
 //     writes chosen
 //   While the pointer is over the table its order doesn't change: "order changed" waits as a pill until it is clicked or the
 //   pointer leaves. Rows beyond the first screenfuls are made when they come near.
@@ -40,7 +40,7 @@ export function mount(element, store, { onMenu, more }) {
     onMenu,
     onSelect: (run, checked) => choose(store, run.id, checked),
     selected: (id) => store.get().chosen.has(id),
-    alertsOf: (id) => openAlerts.get(id) ?? [],
+    knownOf: (id) => ({ alerts: openAlerts.get(id), health: store.get().healths.get(id) }),
   };
   let openAlerts = new Map();
   const sortAlerts = () => (openAlerts = Map.groupBy(byUrgency((store.get().alerts ?? []).filter((alert) => alert.cleared_step === null)), (alert) => alert.run_id));
@@ -141,7 +141,7 @@ export function mount(element, store, { onMenu, more }) {
   const stop = store.subscribe((_, changed) => {
     if (changed.has("alerts")) sortAlerts();
     const forced = changed.has("view") || changed.has("hidden");
-    if (forced || changed.has("runs") || changed.has("chosen") || changed.has("alerts") || changed.has("total") || changed.has("loading")) draw(forced);
+    if (forced || changed.has("runs") || changed.has("chosen") || changed.has("alerts") || changed.has("healths") || changed.has("total") || changed.has("loading")) draw(forced);
   });
   const timer = setInterval(refresh, 1000);
   draw(true);

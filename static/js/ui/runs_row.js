@@ -1,11 +1,11 @@
 // One row of the runs list: made once, then only what changed is written.
 //
 //   createRow(run, context) -> {element, update(run, now), spark(kind, points)}
-//     context: base, owner, onMenu(run, button), onSelect(run, checked), selected(id), alertsOf(id)
+//     context: base, owner, onMenu(run, button), onSelect(run, checked), selected(id), knownOf(id) ({alerts, health})
 
 import { formatCount, formatDuration, formatNumber, formatRate, formatTime, formatUtc, numberOf } from "../core/format.js";
 import { el, icon, setAttribute, setText } from "./element.js";
-import { durationOf, startedText, stateSentence, toneOf } from "./runs_text.js";
+import { durationOf, standingOf, startedText, toneOf } from "./runs_text.js";
 import { sparkline } from "./sparkline.js";
 
 const cell = (name, ...children) => el("td", { class: `c-${name}` }, ...children);
@@ -62,7 +62,7 @@ function rowElement(run, parts, { owner }) {
   );
 }
 
-function paint(parts, element, run, now, { base, alertsOf }) {
+function paint(parts, element, run, now, { base, knownOf }) {
   const running = run.state === "running";
   setAttribute(element, "data-state", run.state);
   setText(parts.chip, run.state);
@@ -71,10 +71,9 @@ function paint(parts, element, run, now, { base, alertsOf }) {
   setAttribute(parts.name, "title", run.name);
   setAttribute(parts.name, "href", `${base}/runs/${encodeURIComponent(run.id)}`);
   paintTags(parts.tags, run.tags ?? []);
-  const alerts = alertsOf(run.id);
-  const tone = alerts.some(({ severity }) => severity === "critical") ? "critical" : alerts.length ? "warning" : null;
-  setAttribute(parts.sentence, "data-tone", run.state === "running" ? tone : null);
-  setText(parts.sentence, [stateSentence(run, now, alerts), run.notes].filter(Boolean).join(" "));
+  const { text, tone } = standingOf(run, now, knownOf(run.id));
+  setAttribute(parts.sentence, "data-tone", tone || null);
+  setText(parts.sentence, [text, run.notes].filter(Boolean).join(" "));
   setAttribute(parts.sentence, "title", parts.sentence.textContent);
   paintValue(parts.normText, run.summary?.global_grad_norm);
   paintValue(parts.lossText, run.summary?.loss);

@@ -10,30 +10,42 @@ export function toneOf(run) {
 }
 
 /**
- * One plain sentence about how a run stands, "" when its state says it all. `now` by the server's clock, in seconds;
- * `alerts` are the open alerts of this run, the gravest first.
+ * One plain sentence about how a run stands, and its tone ("", "warning", "critical").
+ *
+ * @param {number} now by the server's clock, in seconds
+ * @param {{alerts?: object[], health?: {state: string, sentence: string}}} known open alerts of this run, the gravest first,
+ *   and what the health engine says
+ * @returns {{text: string, tone: string}}
  */
-export function stateSentence(run, now, alerts = []) {
-  const speak = {
-    running: () => runningSentence(run, now, alerts),
+export function standingOf(run, now, { alerts = [], health = null } = {}) {
+  if (run.state === "running") return runningStanding(run, now, alerts, health);
+  const ended = {
     finished: () => (run.reason ? `Finished: ${run.reason}` : ""),
     failed: () => `Failed${run.error?.type ? ` with ${run.error.type}` : run.reason ? `: ${run.reason}` : ""}.`,
     killed: () => `Killed${run.reason ? `: ${run.reason}` : " by a signal"}.`,
     preempted: () => "Stopped by the scheduler; it may come back.",
     lost: () => `No sign of life for ${formatDuration(now - run.last_seen)}: killed, out of memory, or cut off.`,
   };
-  return (speak[run.state] ?? (() => run.state))();
+  // What is over is told, but in no colour: nobody can do anything about it now.
+  const ill = health && HEALTH_TONES[health.state] ? health.sentence : "";
+  return { text: [(ended[run.state] ?? (() => run.state))(), ill].filter(Boolean).join(" "), tone: "" };
 }
 
-function runningSentence(run, now, alerts) {
-  if (run.last_step < 0) return "No step yet.";
+const HEALTH_TONES = { attention: "warning", critical: "critical" };
+
+function runningStanding(run, now, alerts, health) {
+  if (run.last_step < 0) return { text: "No step yet.", tone: "" };
+  const tone = HEALTH_TONES[health?.state] ?? "";
+  if (tone) return { text: health.sentence, tone: alerts.some(({ severity }) => severity === "critical") ? "critical" : tone };
   if (alerts.length) {
     const [first] = alerts;
     const more = alerts.length > 1 ? `, and ${plural(alerts.length - 1, "more alert")}` : "";
-    return `${first.rule_name || first.statistic} since step ${formatCount(first.opened_step)}${more}.`;
+    const text = `${first.rule_name || first.statistic} since step ${formatCount(first.opened_step)}${more}.`;
+    return { text, tone: first.severity === "info" ? "" : first.severity };
   }
   const age = now - run.last_time;
-  return age > QUIET_AFTER ? `Last step ${formatDuration(age)} ago, still alive.` : "No open alert.";
+  if (age > QUIET_AFTER) return { text: `Last step ${formatDuration(age)} ago, still alive.`, tone: "" };
+  return { text: health?.sentence ?? "No open alert.", tone: "" };
 }
 
 /** Seconds from the start to the end, or to the newest sign of life, or to now for a running run. */

@@ -1,0 +1,155 @@
+// The compare page: two to five runs on shared axes, their verdicts, and how they were set up.
+
+import { formatCount, formatDuration, formatNumber } from "../core/format.js";
+import { clockOf, columnsOf, differences, firstBad, firstIncident, whoFirst } from "../ui/compare_data.js";
+import { mount as mountChart } from "../ui/compare_chart.js";
+import { drawDifferences, drawVerdict, nameOf } from "../ui/compare_tables.js";
+import { el, setText } from "../ui/element.js";
+import { loadPlotly } from "../ui/plotly.js";
+import { toastError } from "../ui/toast.js";
+import { ready, startPage } from "./page.js";
+
+const MOST = 5;
+const POINTS = 800;
+const ANCHORS = 16;
+const EVERY_MS = 3000;
+const STATISTICS = [
+  ["norm", "global_grad_norm", "Gradient norm", true],
+  ["loss", "loss", "Loss", false],
+];
+
+const $ = (selector) => document.querySelector(selector);
+const { store, api, boot, live } = startPage({ name: () => "Compare" });
+live.follow(null);
+
+const params = new URLSearchParams(location.search);
+let ids = [...new Set(params.getAll("run").flatMap((value) => value.split(",")))].filter(Boolean).slice(0, MOST);
+let axis = params.get("x") === "time" ? "time" : "step";
+let entries = [];
+let cursor = null;
+
+const charts = STATISTICS.map(([key, statistic, title, log]) => ({ key, statistic, chart: mountChart($(`#${key}`), { title, log, onCursor: setCursor }) }));
+
+/** What is known of a run: all but its curves is asked for once, and again when the run moves. */
+async function loadEntry(id, index) {
+  const path = `/runs/${encodeURIComponent(id)}`;
+  const [{ run }, { incidents, health }, { alerts }] = await Promise.all([api.get(path), api.get(`${path}/incidents`), api.get("/alerts", { run: id })]);
+  const entry = { run, colour: `--chart-${index}`, health, incident: firstIncident(incidents), alerts: alerts.length, views: {}, bad: null, place: (step) => step };
+  await loadCurves(entry);
+  return entry;
+}
+
+async function loadCurves(entry) {
+  const { run } = entry;
+  await Promise.all(
+    STATISTICS.map(async ([key, statistic]) => {
+      if (run.summary?.[statistic] === undefined) return;
+      entry.views[key] = await api.series(run.id, { statistic, scope: "run", rows: [0], points: POINTS });
+    }),
+  );
+  entry.bad = entry.views.norm ? firstBad(entry.views.norm) : null;
+  entry.place = axis === "time" ? clockOf(await anchorsOf(run)) : (step) => step;
+}
+
+/** Times of steps spread over the run: between them time is taken to pass evenly. */
+async function anchorsOf(run) {
+  if (run.last_step < 0) return [];
+  const steps = Array.from({ length: ANCHORS + 1 }, (_, i) => Math.round(run.first_step + ((run.last_step - run.first_step) * i) / ANCHORS));
+  const ask = (from) => api.get(`/runs/${encodeURIComponent(run.id)}/values`, { statistic: "global_grad_norm", scope: "run", rows: [0], from, limit: 1 });
+  const found = await Promise.all([...new Set(steps)].map(ask));
+  return found.flatMap(({ steps: [step], times: [time] }) => (step === undefined ? [] : [{ step, time }]));
+}
+
+function draw() {
+  for (const { key, chart } of charts) {
+    const lines = entries.filter(({ views }) => views[key]).map((entry) => ({ colour: entry.colour, columns: columnsOf(entry.views[key], entry.place) }));
+    chart.draw(lines, axis);
+  }
+  const now = Date.now() / 1000 + (store.get().connection?.clock ?? 0);
+  drawVerdict($("#verdict"), entries, { base: boot.base, now, onRemove: remove });
+  drawDifferences($("#differences"), entries, differences(entries.map(({ run }) => run)), boot.base);
+  setText($("#first"), whoFirst(entries.map(({ run, incident }) => ({ name: run.name, incident }))));
+  drawLegend();
+  for (const choice of $("#axis").children) choice.setAttribute("aria-pressed", String(choice.dataset.x === axis));
+}
+
+/** Names with the values under the cursor, else the newest. */
+function drawLegend() {
+  const where = cursor === null ? "now" : axis === "time" ? formatDuration(cursor) : `step ${formatCount(cursor)}`;
+  const values = (entry) => charts.map(({ key }) => `${key} ${formatNumber(valueAt(entry, key))}`).join(", ");
+  $("#legend").replaceChildren(el("span", { class: "muted legend-where" }, where), ...entries.map((entry) => el("span", { class: "legend-entry" }, nameOf(entry, boot.base), el("span", { class: "muted" }, values(entry)))));
+}
+
+function valueAt(entry, key) {
+  const view = entry.views[key];
+  if (!view) return NaN;
+  const { x, last } = columnsOf(view, entry.place);
+  if (cursor === null) return last.at(-1) ?? NaN;
+  const at = x.findIndex((value) => value >= cursor);
+  return at < 0 ? NaN : last[at];
+}
+
+function setCursor(x) {
+  cursor = x;
+  for (const { chart } of charts) chart.cursor(x);
+  drawLegend();
+}
+
+function address() {
+  const query = [...ids.map((id) => `run=${encodeURIComponent(id)}`), ...(axis === "time" ? ["x=time"] : [])];
+  return `${location.pathname}?${query.join("&")}`;
+}
+
+function remove(id) {
+  ids = ids.filter((other) => other !== id);
+  history.replaceState(null, "", address());
+  entries = entries.filter(({ run }) => run.id !== id);
+  draw();
+}
+
+$("#axis").addEventListener("click", async ({ target }) => {
+  if (!target.dataset.x || target.dataset.x === axis) return;
+  axis = target.dataset.x;
+  history.replaceState(null, "", address());
+  try {
+    await Promise.all(entries.map(loadCurves));
+    draw();
+  } catch (error) {
+    toastError(error);
+  }
+});
+
+async function refresh() {
+  if (document.hidden) return;
+  const moving = entries.filter(({ run }) => run.state === "running");
+  if (moving.length === 0) return;
+  const fresh = await Promise.all(moving.map((entry) => loadEntry(entry.run.id, Number(entry.colour.at(-1)))));
+  entries = entries.map((entry) => fresh.find(({ run }) => run.id === entry.run.id) ?? entry);
+  draw();
+}
+
+async function start() {
+  if (ids.length === 0) {
+    $("#choose").hidden = false;
+    ready();
+    return;
+  }
+  try {
+    entries = await Promise.all(ids.map(loadEntry));
+  } catch (error) {
+    $("#problem").hidden = false;
+    setText($("#problem"), error.message);
+    ready();
+    return;
+  }
+  $("#compared").hidden = false;
+  draw();
+  ready();
+  const loaded = await loadPlotly();
+  for (const { chart } of charts) chart.usePlotly(loaded);
+  document.body.dataset.drawn = "1";
+  // The header says when the server can't be reached; the next turn asks again.
+  setInterval(() => refresh().catch((error) => error.status !== 0 && toastError(error)), EVERY_MS);
+}
+
+start();

@@ -1,0 +1,243 @@
+"""What browser tests need: a server and trainers as processes, and pages whose console is watched."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from playwright.sync_api import BrowserContext, Page
+
+from gradwatch.links import fetch_code
+from gradwatch.protocol import auth
+
+WAIT_S = 20.0
+"""How long a condition may take at most; nothing waits so long when all is well."""
+
+CHROMIUM_ARGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+T = TypeVar("T")
+
+
+def until(ask: Callable[[], T], what: str) -> T:
+    """The first true answer of ``ask``."""
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        if answer := ask():
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited in vain for {what}")
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server:
+    """``gradwatch serve`` in a process of its own, with its data in ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = folder / "server.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        command = [
+            sys.executable,
+            "-m",
+            "gradwatch_server",
+            "serve",
+            "--port",
+            str(self.port),
+            "--dir",
+            str(self.folder),
+        ]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=quiet_environment())
+        until(self._answers, "the server to answer")
+
+    def stop(self) -> None:
+        """Ends it as a service manager would."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(15)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+
+    def kill(self) -> None:
+        """Ends it as a power cut would."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+
+    @property
+    def token(self) -> str:
+        """What trainers and scripts know it by."""
+        state = json.loads((self.folder / "servers" / f"{self.port}.json").read_text())
+        return str(state["token"])
+
+    def code(self) -> str:
+        """A single-use code, as ``gradwatch open`` gets it."""
+        return fetch_code(self.url, auth.key_of(self.token))
+
+    def get(self, path: str) -> Any:
+        """The answer of the API to the owner's token."""
+        request = urllib.request.Request(
+            f"{self.url}/api/v1{path}", headers={"Authorization": f"Bearer {self.token}"}
+        )
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return json.load(response)
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise AssertionError(f"the server ended: {self.log.read_text()}")
+        try:
+            with urllib.request.urlopen(f"{self.url}/healthz", timeout=2):
+                return True
+        except (urllib.error.URLError, OSError):
+            return False
+
+
+class Trainer:
+    """``trainer.py`` in a process of its own; see there for what it understands."""
+
+    def __init__(self, server: Server, name: str, folder: Path) -> None:
+        self.name = name
+        self.record = folder / f"{name}.jsonl"
+        environment = quiet_environment() | {
+            "GRADWATCH_SERVER": server.url,
+            "GRADWATCH_TOKEN": server.token,
+            "GRADWATCH_DIR": str(folder / f"{name}.client"),
+        }
+        self.log = folder / f"{name}.log"
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, str(Path(__file__).with_name("trainer.py")), name, str(self.record)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment,
+                text=True,
+            )
+        assert self._process.stdout is not None
+        self.run_id = ""
+        while not self.run_id:
+            line = self._process.stdout.readline()
+            assert line, f"the trainer ended: {self.log.read_text()}"
+            # The link is printed there too; the id stands alone on its line.
+            if re.fullmatch(r"[\w-]+\n", line):
+                self.run_id = line.strip()
+
+    def tell(self, command: str) -> None:
+        """``scale 100``, ``pause``, ``go``."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(command + "\n")
+        self._process.stdin.flush()
+
+    def finish(self) -> None:
+        """Ends the training; returns when the process is gone."""
+        if self._process.poll() is None:
+            self.tell("finish")
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            raise AssertionError(f"the trainer didn't end: {self.log.read_text()}") from None
+        finally:
+            for stream in (self._process.stdin, self._process.stdout):
+                if stream is not None:
+                    stream.close()
+
+    def steps(self) -> list[dict[str, Any]]:
+        """What it computed itself, step by step."""
+        lines = self.record.read_text().splitlines() if self.record.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def quiet_environment() -> dict[str, str]:
+    """This process's environment without what would steer gradwatch, and with one thread for numbers."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("GRADWATCH_")}
+    return kept | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+class Watched:
+    """Pages of one browser context; what their consoles complain about is kept in ``complaints``."""
+
+    def __init__(self, context: BrowserContext, server: Server) -> None:
+        self.context = context
+        self.server = server
+        self.complaints: list[str] = []
+        self._allowed: list[re.Pattern[str]] = []
+
+    def allow(self, pattern: str) -> None:
+        """Complaints that match are part of the test."""
+        self._allowed.append(re.compile(pattern))
+
+    def open(self, path: str, *, ready: bool = True) -> Page:
+        """A page at ``path``, drawn if ``ready``."""
+        page = self.context.new_page()
+        page.set_default_timeout(WAIT_S * 1000)
+        page.on(
+            "console", lambda message: self._hear(message.type, f"{message.text} {message.location['url']}")
+        )
+        page.on("pageerror", lambda error: self._hear("error", str(error)))
+        page.goto(path if path.startswith("http") else self.server.url + path)
+        if ready:
+            page.wait_for_selector("body[data-ready]", state="attached")
+        return page
+
+    def sign_in(self, path: str = "/") -> Page:
+        """An owner's page, by a single-use link."""
+        # The page without a session answers 401, which Chromium writes to the console.
+        self.allow(r"status of 401")
+        return self.open(f"{path}#code={self.server.code()}")
+
+    def _hear(self, kind: str, text: str) -> None:
+        if kind in ("error", "warning"):
+            self.complaints.append(text)
+
+    def unexpected(self) -> list[str]:
+        """Complaints that the test didn't allow."""
+        return [text for text in self.complaints if not any(p.search(text) for p in self._allowed)]
+
+
+def last_step(page: Page) -> int:
+    """The newest step that the run page has painted, -1 before the first."""
+    return int(page.evaluate("Number(document.body.dataset.lastStep ?? -1)"))
+
+
+def wait_for_step(page: Page, step: int) -> None:
+    """Returns when the run page has painted ``step`` or a later one."""
+    page.wait_for_function("step => Number(document.body.dataset.lastStep ?? -1) >= step", arg=step)
