@@ -12,21 +12,26 @@ __all__ = ["MASK", "mask_argv", "masked", "plain"]
 
 MASK: Final = "***"
 _SECRET: Final = re.compile(r"token|key|secret|password|passwd|credential|auth", re.IGNORECASE)
+_GRAVE: Final = re.compile(r"secret|password|passwd|credential", re.IGNORECASE)
 _HARMLESS: Final = re.compile(
-    r"^(?:.*_)?(?:num_|n_|max_|min_|vocab_|pad_|eos_|bos_|unk_|mask_)\w*tokens?(?:_id|_ids|_count|s)?$"
-    r"|^(?:.*_)?tokens?_(?:id|per\w*|count|dim|len\w*|type\w*|size|drop\w*)$|tokeni[sz]er|^author|key(?:s|_dim|_size|word\w*|point\w*|frame\w*)$",
-    re.IGNORECASE,
+    r"tokeni[sz]|^authors?$|keyword|keypoint|keyframe|(bos|eos|pad|unk|mask|sep|cls)_token", re.IGNORECASE
 )
-"""Words of language models and vision that contain a secret-looking part: ``max_tokens``, ``tokenizer``, ``key_dim``."""
+"""Words of language models and vision that only look like secrets."""
 
 _DEPTH: Final = 8
 _ITEMS: Final = 512
 _TEXT: Final = 4_096
 
 
-def is_secret(name: str) -> bool:
-    """Whether a value of this name must not be sent."""
-    return bool(_SECRET.search(name)) and not _HARMLESS.search(name)
+def is_secret(name: str, value: object) -> bool:
+    """Whether ``value`` must not be sent under this name. Numbers are counts and sizes (``max_tokens``, ``num_key_heads``)
+    unless the name says otherwise; what is empty hides nothing."""
+    if value in (None, "", False) or _HARMLESS.search(name):
+        return False
+    number = isinstance(value, (int, float)) or (
+        isinstance(value, str) and re.fullmatch(r"[-+.\de]{1,6}", value)
+    )
+    return bool((_GRAVE if number else _SECRET).search(name))
 
 
 def plain(value: Any, depth: int = _DEPTH) -> Any:
@@ -59,10 +64,7 @@ def plain(value: Any, depth: int = _DEPTH) -> Any:
 def masked(value: Any) -> Any:
     """A plain value with everything under a secret-looking name replaced by :data:`MASK`."""
     if isinstance(value, dict):
-        return {
-            key: MASK if is_secret(key) and item not in (None, "", False) else masked(item)
-            for key, item in value.items()
-        }
+        return {key: MASK if is_secret(key, item) else masked(item) for key, item in value.items()}
     if isinstance(value, list):
         return [masked(item) for item in value]
     return value
@@ -71,18 +73,21 @@ def masked(value: Any) -> Any:
 def mask_argv(argv: Sequence[str]) -> list[str]:
     """A command line without the values of ``--api-key X``, ``--token=X`` and ``password=X``."""
     shown: list[str] = []
-    hide_next = False
+    option = ""
     for word in argv:
-        name, equals, _ = word.partition("=")
-        secret = is_secret(name.lstrip("-").replace("-", "_"))
-        if hide_next and not word.startswith("-"):
-            shown.append(MASK)
-        elif equals and secret:
+        name, equals, value = word.partition("=")
+        if equals and is_secret(_plain_name(name), value):
             shown.append(f"{name}={MASK}")
+        elif option and not word.startswith("-") and is_secret(_plain_name(option), word):
+            shown.append(MASK)
         else:
             shown.append(word[:_TEXT])
-        hide_next = secret and not equals and word.startswith("-")
+        option = word if word.startswith("-") and not equals else ""
     return shown
+
+
+def _plain_name(option: str) -> str:
+    return option.lstrip("-").replace("-", "_")
 
 
 def _as_mapping(value: Any) -> Mapping[Any, Any] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from typing import Final
 
@@ -33,27 +33,28 @@ THEIRS: Final = {
 NEEDS_SERVER: Final = 'needs the server, which is not installed: pip install "gradwatch[server]"'
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; the exit status. Expected errors are one sentence on stderr, never a traceback."""
+def main(argv: Sequence[str] | None = None, *, installed: Callable[[], list[Command]] | None = None) -> int:
+    """Runs a command; the exit status. Expected errors are one sentence on stderr, never a traceback.
+
+    ``installed`` gives the commands of other packages.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    word = arguments[0] if arguments else ""
     commands = {command.name: command for command in OURS}
-    missing = THEIRS
-    # Loading the server package takes a moment: only if its commands are asked for, or help is.
-    if not arguments or arguments[0] not in commands:
-        theirs = _server_commands()
+    # Loading the server package takes a moment: only if one of its commands is asked for, or help is.
+    if word not in commands:
+        theirs = (installed or _server_commands)()
         commands = {**{command.name: command for command in theirs}, **commands}
-        missing = {} if theirs else THEIRS
-    parser = _parser(commands, missing)
+        if word in THEIRS and not theirs:
+            print(f"gradwatch {word} {NEEDS_SERVER}", file=sys.stderr)
+            return 2
+    parser = _parser(commands)
     parsed = parser.parse_args(arguments)
-    command = commands.get(parsed.command or "")
-    if command is None:
-        if parsed.command is None:
-            parser.print_help()
-            return 0
-        print(f"gradwatch {parsed.command} {NEEDS_SERVER}", file=sys.stderr)
-        return 2
+    if parsed.command is None:
+        parser.print_help()
+        return 0
     try:
-        return command.run(parsed)
+        return commands[parsed.command].run(parsed)
     except GradwatchError as error:
         print(f"gradwatch: {error}", file=sys.stderr)
         return 1
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser(commands: dict[str, Command], missing: dict[str, str]) -> argparse.ArgumentParser:
+def _parser(commands: dict[str, Command]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gradwatch", description="Live gradient health for PyTorch training."
     )
@@ -69,10 +70,8 @@ def _parser(commands: dict[str, Command], missing: dict[str, str]) -> argparse.A
     table = parser.add_subparsers(dest="command", metavar="COMMAND")
     for command in commands.values():
         command.configure(table.add_parser(command.name, help=command.help, description=command.help))
-    for name, words in missing.items():
-        if name not in commands:
-            sub = table.add_parser(name, help=f"{words} (with the server installed)", add_help=False)
-            sub.add_argument("rest", nargs=argparse.REMAINDER)
+    for name, words in THEIRS.items() if "serve" not in commands else ():
+        table.add_parser(name, help=f"{words} (with the server installed)")
     return parser
 
 
