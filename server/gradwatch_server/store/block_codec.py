@@ -2,8 +2,9 @@
 
 Planes of numbers are byte-shuffled (all first bytes, then all second bytes, ...), which lets zstd find the signs and
 exponents that neighbours share; about 3.1 bytes are left of a float32 gradient norm. Both kinds begin with
-``u8 version | u8 kind | u8 flags | u8 itemsize | u32 n | u32 rows | u32 0`` and are little-endian. Sections follow, each as
-``u32 bytes | data``.
+``u8 version | u8 kind | u8 flags | u8 itemsize | u32 n | u32 rows | u32 check`` and are little-endian. Sections follow, each
+as ``u32 bytes | data``. Compressed sections carry zstd's checksum and are checked when read; planes that aren't compressed have
+theirs (CRC-32) in the head, which :func:`verify` checks.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import struct
 import threading
+import zlib
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -22,7 +24,7 @@ from ..errors import StoreError
 from .pyramid import Buckets
 from .tail import Piece
 
-__all__ = ["decode_buckets", "decode_chunk", "encode_buckets", "encode_chunk"]
+__all__ = ["decode_buckets", "decode_chunk", "encode_buckets", "encode_chunk", "verify"]
 
 _HEAD: Final = struct.Struct("<BBBBIII")
 _SIZE: Final = struct.Struct("<I")
@@ -41,7 +43,7 @@ _local = threading.local()
 
 def _compress(data: Any) -> bytes:
     if not hasattr(_local, "zip"):
-        _local.zip = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=False)
+        _local.zip = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
     packed: bytes = _local.zip.compress(data)
     return packed
 
@@ -111,7 +113,7 @@ def encode_chunk(piece: Piece) -> bytes:
 def _whole() -> Iterator[None]:
     try:
         yield
-    except (zstandard.ZstdError, struct.error, ValueError, StopIteration) as error:
+    except (zstandard.ZstdError, struct.error, ValueError, IndexError, StopIteration) as error:
         raise StoreError(
             f"a stored block is damaged ({error}). Check the database with `gradwatch doctor --db`, and restore a backup."
         ) from error
@@ -156,12 +158,31 @@ def encode_buckets(buckets: Buckets, *, packed: bool) -> bytes:
     )
     planes = np.stack((buckets.low, buckets.high, buckets.last)).astype("<f4", copy=False)
     sections = [_shuffle(axis), _shuffle(planes) if packed else planes.tobytes()]
+    check = 0 if packed else zlib.crc32(sections[1])
     if buckets.counts is not None:
         sections += [
             _compress(np.ascontiguousarray(buckets.flags()).data),
             _shuffle(buckets.counts.astype("<u4")),
         ]
-    return _join(_HEAD.pack(_VERSION, _BUCKETS, flags, 4, n, rows, 0), sections)
+    return _join(_HEAD.pack(_VERSION, _BUCKETS, flags, 4, n, rows, check), sections)
+
+
+def verify(body: bytes) -> None:
+    """Reads everything and checks what reading for a page leaves out.
+
+    Raises:
+        StoreError: damaged.
+    """
+    with _whole():
+        kind = body[1]
+        if kind == _CHUNK:
+            _decode_chunk(body, 0)
+            return
+        flags, *_ = _head(body, _BUCKETS)
+        _decode_buckets(body, 1, 0)
+        planes = list(_sections(body))[1]
+        if not flags & _PACKED and zlib.crc32(planes) != _HEAD.unpack_from(body)[-1]:
+            raise ValueError("its checksum does not agree")
 
 
 def decode_buckets(body: bytes, width: int, first: int) -> Buckets:

@@ -48,7 +48,10 @@ def open_database(address: str) -> Database:
     engines = Engines.to(url)
     try:
         _bring_up_to_date(engines, url)
-        with engines.writer.connect() as conn, conn.begin():  # holds the lock, and shows whether it can be written
+        with (
+            engines.writer.connect() as conn,
+            conn.begin(),
+        ):  # holds the lock, and shows whether it can be written
             conn.execute(text("SELECT 1"))
     except BaseException as error:
         engines.dispose()
