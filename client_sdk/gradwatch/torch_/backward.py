@@ -136,11 +136,13 @@ class _Sentinel:
             self._grad = weakref.ref(grad)
 
     def changed(self) -> bool:
-        """Whether there is another gradient than the remembered one; False where a hook tells."""
+        """Whether there is another gradient than the last time; False where a hook tells."""
         parameter = self.parameter()
         if self._handle is not None or parameter is None or parameter.grad is None:
             return False
-        return self._grad is None or self._grad() is not parameter.grad
+        before = None if self._grad is None else self._grad()
+        self._grad = weakref.ref(parameter.grad)
+        return before is not parameter.grad
 
     def remove(self) -> None:
         """Takes the hook away."""

@@ -209,6 +209,21 @@ def local_part(tensor: torch.Tensor) -> torch.Tensor:
     return tensor if to_local is None else to_local()
 
 
+def _shard_and_replica(tensor: torch.Tensor) -> tuple[int, int]:
+    """Which part of a distributed tensor this process holds, and which copy of that part; (0, 0) for a plain tensor."""
+    placements = getattr(tensor, "placements", None)
+    if placements is None:
+        return 0, 0
+    mesh = cast(Any, tensor).device_mesh
+    shard = replica = 0
+    for place, size, placement in zip(mesh.get_coordinate() or (), mesh.shape, placements, strict=False):
+        if placement.is_shard():
+            shard = shard * size + place
+        else:
+            replica = replica * size + place
+    return shard, replica
+
+
 def _prefixes(models: Sequence[nn.Module]) -> list[str]:
     if len(models) == 1:
         return [""]
@@ -249,6 +264,7 @@ def _fact(name: str, module_path: str, leaf: str, module: nn.Module, parameter: 
             trainable=parameter.requires_grad,
         )
     matrix = parameter.ndim >= 2
+    shard, replica = _shard_and_replica(parameter)
     return Tensor(
         name=name,
         shape=tuple(parameter.shape),
@@ -262,6 +278,8 @@ def _fact(name: str, module_path: str, leaf: str, module: nn.Module, parameter: 
         init_std=_std(parameter) if matrix else None,
         sparse=bool(getattr(module, "sparse", False)),
         trainable=parameter.requires_grad,
+        shard=shard,
+        replica=replica,
     )
 
 

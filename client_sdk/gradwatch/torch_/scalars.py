@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from numbers import Real
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -98,7 +98,8 @@ def defer(value: Any) -> Later | Now | None:
     """``value`` as something that gives a float when called, or None if it is not one real number.
 
     Taken are numbers, numpy scalars, and numpy arrays and tensors of one element. What is on the CPU is read at once;
-    what is on a device is copied without waiting for it, so that a later change in place does no harm.
+    what is on a device is copied without waiting for it, so that a later change in place does no harm. Of a distributed
+    tensor only a replicated one is taken: the whole of another would need communication.
     """
     if isinstance(value, Tensor):
         return _defer_tensor(value)
@@ -112,9 +113,11 @@ def defer(value: Any) -> Later | Now | None:
 
 def _defer_tensor(value: Tensor) -> Later | Now | None:
     tensor = value.detach()
-    to_local = getattr(tensor, "to_local", None)
-    if to_local is not None:
-        tensor = to_local()
+    placements = getattr(tensor, "placements", None)
+    if placements is not None:
+        if not all(placement.is_replicate() for placement in placements):
+            return None
+        tensor = cast(Any, tensor).to_local()
     if tensor.numel() != 1 or tensor.is_complex() or tensor.device.type == "meta":
         return None
     if tensor.device.type == "cpu":
