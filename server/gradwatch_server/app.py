@@ -78,7 +78,7 @@ def create_app(config: Config, *, clock: Callable[[], float] = time.time) -> Fas
     app.include_router(entry.router, prefix="/api/v1", responses=_ERRORS)
     for module in (health, ingest, live, static, pages):
         app.include_router(module.router)
-    app.add_middleware(Edge, root_path=config.root_path)
+    app.add_middleware(Edge, root_path=config.root_path, access_log=config.access_log)
     return app
 
 

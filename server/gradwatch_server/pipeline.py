@@ -165,12 +165,15 @@ class Pipeline:
         return stored
 
     async def beat(self, stream: StreamHandle, heartbeat: Heartbeat) -> None:
-        """A sign of life."""
-        run_id = stream.run.id
+        """A sign of life. A lost run is running again, and that is told."""
+        before = stream.run
         await asyncio.wrap_future(
-            self.store.beat(run_id, now=self._clock(), step=heartbeat.step, cost=heartbeat.cost)
+            self.store.beat(before.id, now=self._clock(), step=heartbeat.step, cost=heartbeat.cost)
         )
-        self._changed[run_id] = stream
+        if stream.run.state != before.state:
+            self._observer.run_changed(stream.run)
+            self._announce.run(stream.run)
+        self._changed[before.id] = stream
 
     async def tick(self) -> None:
         """Runs until cancelled: tells of progress, and finds runs that are lost."""

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from jinja2 import Environment
 
@@ -153,7 +153,13 @@ async def open_services(
         alerting = Alerting(store, announce, clock, courier)
         sharing = Sharing(store.database, clock)
         await asyncio.to_thread(alerting.load)
-        health = HealthWatch(store, hub, announce, clock)
+
+        def found(kind: str, run: str | None, data: dict[str, Any]) -> None:
+            announce(kind, run, data)
+            if run is not None:
+                alerting.incident_found(run, data)
+
+        health = HealthWatch(store, hub, found, clock)
         pipeline = Pipeline(store, hub, announce, alerting, health, clock)
         services = Services(
             config=config,

@@ -1,7 +1,9 @@
-"""What stands around every request: path prefix, size of the body, and the headers of every answer."""
+"""What stands around every request: path prefix, size of the body, the headers of every answer, a line in the log."""
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,6 +15,8 @@ __all__ = ["MOST_BODY", "Edge"]
 
 MOST_BODY: Final = 1024 * 1024
 """Largest request body in bytes. Numbers come over the ingest socket, which has its own limit."""
+
+log = logging.getLogger("gradwatch.access")
 
 _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
@@ -28,11 +32,13 @@ class Edge:
 
     Args:
         root_path: prefix in front of every path; a request without it is taken as if the proxy had stripped it.
+        access_log: whether each request is logged.
     """
 
-    def __init__(self, app: ASGIApp, root_path: str = "") -> None:
+    def __init__(self, app: ASGIApp, root_path: str = "", *, access_log: bool = False) -> None:
         self._app = app
         self._root = root_path
+        self._log = access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on."""
@@ -44,6 +50,8 @@ class Edge:
             await self._app(scope, receive, send)
             return
         answer = _with_headers(send, is_api=scope["path"].removeprefix(self._root).startswith("/api/"))
+        if self._log:
+            answer = _logged(answer, scope)
         if _declared(scope) > MOST_BODY:
             fault = fault_of(_too_large())
             await reply_exact(fault.plain(), fault.status)(scope, receive, answer)
@@ -79,6 +87,19 @@ def _with_headers(send: Send, *, is_api: bool) -> Send:
         if message["type"] == "http.response.start":
             given = {name for name, _ in message["headers"]}
             message["headers"] = [*message["headers"], *(one for one in wanted if one[0] not in given)]
+        await send(message)
+
+    return answer
+
+
+def _logged(send: Send, scope: Scope) -> Send:
+    """``send`` that logs the answer's status and how long it took to begin. Queries are left out, and secrets by the log."""
+    began = time.perf_counter()
+
+    async def answer(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            took = 1000 * (time.perf_counter() - began)
+            log.info("%s %s %d %.0f ms", scope["method"], scope["path"], message["status"], took)
         await send(message)
 
     return answer

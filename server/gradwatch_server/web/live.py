@@ -169,6 +169,8 @@ class _Page:
         self._identity = identity
         self._share = hello.get("share") if identity.viewer.share_id else None
         self._subscriptions: dict[int, _Subscription] = {}
+        self._replayed: set[int] = set()
+        """Revisions that were sent on arrival, and may wait in the mailbox as well."""
 
     async def run(self, hello: dict[str, Any]) -> None:
         """Serves the page until it or its right to look ends."""
@@ -194,6 +196,7 @@ class _Page:
             await self._tell({"type": "stale", "revision": self._services.hub.revision})
             return
         for event in missed:
+            self._replayed.add(event.revision)
             if self.mailbox.accepts(event):
                 await self._tell(event.plain(self._identity.viewer))
 
@@ -307,6 +310,8 @@ class _Page:
             self.mailbox.stale = False
             await self._tell({"type": "stale", "revision": self._services.hub.revision})
         for event in self.mailbox.take_events():
+            if event.revision in self._replayed:
+                continue
             await self._tell(event.plain(self._identity.viewer))
             self._forget_deleted(event)
         for subscription in list(self._subscriptions.values()):

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.server.live_server import PATIENCE, Running, Trainer, batch, hello, schema, serving
+from tests.server.live_server import PATIENCE, Page, Running, Trainer, batch, hello, schema, serving
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
 from gradwatch.errors import ConnectionRefused
-from gradwatch.protocol import Bye, Mark, encode
+from gradwatch.protocol import Bye, Heartbeat, Mark, encode
+from gradwatch_server.errors import StoreError
 
 
 def norms(n: int, tensors: int = 3, start: float = 1.0) -> np.ndarray[Any, Any]:
@@ -184,3 +185,62 @@ def test_a_silent_client_is_sent_away(server: Running, monkeypatch: pytest.Monke
         told = json.loads(socket.recv(timeout=PATIENCE))
         assert told["type"] == "error"
         assert "introduce itself" in told["message"]
+
+
+def test_when_the_database_refuses_the_client_is_told_to_come_back(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Trainer(server, hello()) as trainer:
+        trainer.send(schema())
+        trainer.wait_acked(1)
+
+        def full(*_: object, **__: object) -> None:
+            raise StoreError("the disk is full: make room, the server goes on by itself")
+
+        with monkeypatch.context() as broken:
+            broken.setattr("gradwatch_server.store.writes.apply_changes", full)
+            trainer.send(batch(1, [0], norms(1)))
+            with pytest.raises(ConnectionClosed) as closed:
+                while True:
+                    told = json.loads(trainer.socket.recv(timeout=PATIENCE))
+                    assert (told["type"], told["fatal"]) == ("error", False)
+                    assert "the disk is full" in told["message"]
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1013
+    with Trainer(server, hello()) as again:
+        assert again.welcome.next_seq == 1
+        again.send(batch(1, [0], norms(1)))
+        again.wait_acked(2)
+    assert stored(server) == norms(1).tolist()
+
+
+def test_heartbeats_keep_a_run_alive_and_bring_a_lost_one_back(tmp_path: Any) -> None:
+    now = [1_800_000_000.0]
+
+    def state() -> str:
+        with server.owner() as api:
+            found: str = api.get("/api/v1/runs/run-1").json()["run"]["state"]
+            return found
+
+    with serving(tmp_path, clock=lambda: now[0]) as server, Trainer(server, hello()) as trainer:
+        trainer.send(schema())
+        trainer.wait_acked(1)
+        with Page(server) as page:
+            now[0] += 100
+            event = page.hear("event", kind="run")
+            while event["data"]["state"] != "lost":
+                event = page.hear("event", kind="run")
+            assert state() == "lost"
+            trainer.socket.send(encode(Heartbeat(time=now[0], step=0, cost={"us_per_step": 5.0})))
+            while event["data"]["state"] != "running":
+                event = page.hear("event", kind="run")
+            assert state() == "running"
+
+
+def test_many_small_messages_are_taken_together(server: Running) -> None:
+    sent = norms(300)
+    with Trainer(server, hello()) as trainer:
+        trainer.send(schema(), *(batch(1 + i, [i], sent[i : i + 1], [float(i)]) for i in range(300)))
+        trainer.wait_acked(301)
+    assert stored(server) == sent.tolist()
+    assert stored(server, "loss", "run") == [[float(i)] for i in range(300)]
