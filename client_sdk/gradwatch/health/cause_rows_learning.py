@@ -31,7 +31,10 @@ LEARNING: Final[tuple[Cause, ...]] = (
             Sign(
                 3,
                 "the updates are large against the weights",
-                lambda f: f.witness and (f.ratio_high or f.ratio > 0.02),
+                lambda f: (
+                    (f.witness and (f.ratio_high or f.ratio > 0.02))
+                    or (f.ratio_peak > 0.2 and f.first_step < 300)
+                ),
             ),
             Sign(
                 2,

@@ -120,7 +120,7 @@ class LossTrack:
         self.near3 = median(tail[-3:])
         if self.n >= _NEAR and self.near < self.best:
             self.best, self.best_step = self.near, self.step
-        hint = self.near3 > self.base + 0.02 * abs(self.scale)
+        hint = self.near3 > self.base + 0.02 * abs(self.scale) + 1.5 * self.spread
         # While the loss stands high, its baseline must not learn that; not for ever, for a new normal is possible.
         self.frozen = self.frozen + 1 if self.level >= ELEVATED and self.frozen < 60 else 0
         if not self.frozen and (self.n % 10 == 0 or hint or not math.isfinite(self.base)):
@@ -162,4 +162,14 @@ class LossTrack:
         above = now - self.base
         if above > 6 * self.spread and now > 2.0 * self.base and above > 0.5 * abs(self.scale):
             return CRITICAL if now > 3.0 * self.base else RAISED
-        return NORMAL
+        return self._never_better()
+
+    def _never_better(self) -> int:
+        """Above where it began, and never below: what a rate that is too high from the start looks like."""
+        if self.n < 40:
+            return NORMAL
+        began = median(self.first[:3])
+        if not (began > 0 and self.near > 1.5 * began and self.best > 1.2 * began):
+            return NORMAL
+        self.base = began
+        return ELEVATED

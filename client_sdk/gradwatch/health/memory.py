@@ -348,7 +348,7 @@ class Memory:
 
     def excuses_loss(self) -> bool:
         """Whether a raised loss may be new data: LR and updates known and as ever, and the jump young or falling."""
-        if not self.episode.open or self.lr != self.lr or self.ratio != self.ratio:
+        if not self.episode.open or self.lr != self.lr or self.ratio != self.ratio or self.loss.n < 110:
             return False
         if self.lr_rose() or self.update_high(60) or self.weight_moved():
             return False

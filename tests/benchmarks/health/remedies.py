@@ -14,7 +14,7 @@ from torch import nn
 from gradwatch.health import Incident, Remedy
 
 from . import zoo
-from .workloads import WORKLOADS, Mlp, Workload, adam
+from .workloads import Mlp, Workload, adam, workloads
 
 if TYPE_CHECKING:
     from .bench import Result
@@ -42,7 +42,7 @@ def apply(case: zoo.Case, incident: Incident, remedy: Remedy) -> zoo.Case | None
     A remedy for a run that has already broken down (a cut LR, a clip limit) is applied as people do: they start again
     with it, so the fault's own onset stays and the remedy is there from its first step.
     """
-    work = WORKLOADS[case.workload] if isinstance(case.workload, str) else case.workload
+    work = workloads(case.seed)[case.workload] if isinstance(case.workload, str) else case.workload
     fault, value = case.fault, remedy.value
     if case.make is not None:
         return None

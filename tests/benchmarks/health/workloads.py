@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import inspect
 import math
+import tarfile
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -12,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 from torch import nn
 
 
@@ -38,10 +40,19 @@ def diabetes() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @lru_cache
-def text() -> torch.Tensor:
-    codes = np.frombuffer(inspect.getsource(argparse).encode("ascii", "replace"), dtype=np.uint8).astype(
-        np.int64
-    )
+def wine() -> tuple[torch.Tensor, torch.Tensor]:
+    x, y = load_wine(return_X_y=True)
+    return torch.tensor((x - x.mean(0)) / x.std(0), dtype=torch.float32), torch.tensor(y)
+
+
+SOURCES = (argparse, typing, inspect, tarfile)
+"""Modules of the standard library whose text is the language to learn."""
+
+
+@lru_cache
+def text(seed: int = 0) -> torch.Tensor:
+    source = inspect.getsource(SOURCES[seed % len(SOURCES)])
+    codes = np.frombuffer(source.encode("ascii", "replace"), dtype=np.uint8).astype(np.int64)
     kept = np.unique(codes)
     return torch.tensor(np.searchsorted(kept, codes))
 
@@ -209,9 +220,9 @@ def _table(
     return batch
 
 
-def _chars(size: int, context: int) -> Callable[[torch.Generator, int], Batch]:
+def _chars(size: int, context: int, seed: int = 0) -> Callable[[torch.Generator, int], Batch]:
     def batch(gen: torch.Generator, step: int) -> Batch:
-        data = text()
+        data = text(seed)
         at = torch.randint(len(data) - context - 1, (size,), generator=gen)
         pick = at[:, None] + torch.arange(context + 1)
         return data[pick[:, :-1]], data[pick[:, 1:]].flatten()
@@ -258,40 +269,70 @@ def rmsprop(lr: float) -> Callable[[nn.Module], torch.optim.Optimizer]:
     return lambda m: torch.optim.RMSprop(m.parameters(), lr=lr)
 
 
-WORKLOADS: dict[str, Workload] = {
-    "mlp_sgd": Workload(lambda: Mlp([64, 64, 64, 10]), sgd(0.05), _table(digits, 32)),
-    "mlp_adam": Workload(lambda: Mlp([64, 64, 64, 10]), adam(1e-3), _table(digits, 32)),
-    "mlp_momentum_decay": Workload(
-        lambda: Mlp([64, 48, 48, 10]), sgd(0.05, 0.9, 1e-4), _table(digits, 32), lr_at=decays
-    ),
-    "res_ln_cosine": Workload(lambda: Res(32, 4), adam(2e-3, 0.05), _table(digits, 32), lr_at=cosine),
-    "cnn_bn": Workload(lambda: Cnn(), sgd(0.05, 0.9, 5e-4), _table(digits, 32)),
-    "cnn_plain_cyclic": Workload(lambda: Cnn(norm=False), sgd(0.05), _table(digits, 32), lr_at=cyclic),
-    "gpt": Workload(
-        lambda: Gpt(int(text().max()) + 1), adam(2e-3, 0.01), _chars(8, 16), lr_at=cosine, clip=1.0
-    ),
-    "gpt_const": Workload(lambda: Gpt(int(text().max()) + 1, depth=3), adam(1e-3), _chars(8, 16)),
-    "lstm": Workload(lambda: Rnn(int(text().max()) + 1), adam(3e-3), _chars(8, 24), clip=1.0),
-    "gru_restarts": Workload(
-        lambda: Rnn(int(text().max()) + 1, kind="gru"), adam(3e-3), _chars(8, 32), lr_at=restarts
-    ),
-    "batch_one": Workload(lambda: Mlp([64, 32, 32, 10]), sgd(0.01), _table(digits, 1)),
-    "batch_four": Workload(lambda: Mlp([64, 32, 32, 10]), sgd(0.02), _table(digits, 4)),
-    "tanh_rmsprop": Workload(
-        lambda: Mlp([64, 48, 48, 10], nn.Tanh, "xavier"), rmsprop(1e-3), _table(digits, 32)
-    ),
-    "deep_he": Workload(lambda: Mlp([64] + [48] * 11 + [10]), adam(5e-4), _table(digits, 32)),
-    "deep_ln": Workload(lambda: Mlp([64] + [32] * 11 + [10], norm=True), adam(1e-3), _table(digits, 32)),
-    "label_noise": Workload(lambda: Mlp([64, 64, 10]), adam(1e-3), _table(digits, 32, 0.4)),
-    "dropout": Workload(lambda: Mlp([64, 96, 96, 10], drop=0.5), adam(1e-3), _table(digits, 32)),
-    "regression": Workload(lambda: Mlp([10, 32, 32, 1]), adam(1e-3), _table(diabetes, 32), loss=F.mse_loss),
-    "cancer": Workload(lambda: Mlp([30, 32, 2]), sgd(0.1, 0.9), _table(cancer, 16)),
-    "autoencoder": Workload(
-        lambda: Mlp([64, 32, 8, 32, 64], nn.Tanh, "xavier"),
-        adam(1e-3),
-        lambda g, s: (lambda x: (x, x))(_table(digits, 32)(g, s)[0]),
-        loss=F.mse_loss,
-    ),
-    "moe": Workload(Moe, adam(1e-3), _table(digits, 32)),
-    "lora": Workload(Lora, adam(1e-3), _table(digits, 32)),
-}
+@dataclass(frozen=True)
+class Shape:
+    """How a seed differs from the one that was tuned on (0): other sizes, depths, batches, rates and data."""
+
+    seed: int = 0
+
+    def width(self, base: int) -> int:
+        return 8 * round(base * (1.0, 1.5, 0.75, 2.0)[self.seed % 4] / 8)
+
+    def depth(self, base: int) -> int:
+        return base + (0, 2, 1, 3)[self.seed % 4]
+
+    def batch(self, base: int) -> int:
+        return max(round(base * (1.0, 0.75, 1.5, 0.5)[self.seed % 4]), 1)
+
+    def lr(self, base: float) -> float:
+        return base * (1.0, 0.7, 1.4, 0.5)[self.seed % 4]
+
+
+@lru_cache
+def workloads(seed: int) -> dict[str, Workload]:
+    """All workloads in the shape of a seed."""
+    f = Shape(seed)
+    w, b, lr, deep = f.width, f.batch, f.lr, f.depth(11)
+    vocab = int(text(seed).max()) + 1
+    mlp = [64, w(64), w(64), 10]
+    table, inputs, classes = (cancer, 30, 2) if seed % 2 == 0 else (wine, 13, 3)
+    pick = _table(digits, b(32))
+    return {
+        "mlp_sgd": Workload(lambda: Mlp(mlp), sgd(lr(0.05)), pick),
+        "mlp_adam": Workload(lambda: Mlp(mlp), adam(lr(1e-3)), pick),
+        "mlp_momentum_decay": Workload(
+            lambda: Mlp([64, w(48), w(48), 10]), sgd(lr(0.05), 0.9, 1e-4), pick, lr_at=decays
+        ),
+        "res_ln_cosine": Workload(lambda: Res(w(32), f.depth(4)), adam(lr(2e-3), 0.05), pick, lr_at=cosine),
+        "cnn_bn": Workload(lambda: Cnn(w(8)), sgd(lr(0.05), 0.9, 5e-4), pick),
+        "cnn_plain_cyclic": Workload(lambda: Cnn(w(8), norm=False), sgd(lr(0.05)), pick, lr_at=cyclic),
+        "gpt": Workload(
+            lambda: Gpt(vocab, w(32)), adam(lr(2e-3), 0.01), _chars(b(8), 16, seed), lr_at=cosine, clip=1.0
+        ),
+        "gpt_const": Workload(lambda: Gpt(vocab, w(32), depth=3), adam(lr(1e-3)), _chars(b(8), 16, seed)),
+        "lstm": Workload(lambda: Rnn(vocab, w(32)), adam(lr(3e-3)), _chars(b(8), 24, seed), clip=1.0),
+        "gru_restarts": Workload(
+            lambda: Rnn(vocab, w(32), kind="gru"), adam(lr(3e-3)), _chars(b(8), 32, seed), lr_at=restarts
+        ),
+        "batch_one": Workload(lambda: Mlp([64, w(32), w(32), 10]), sgd(lr(0.01)), _table(digits, 1)),
+        "batch_four": Workload(lambda: Mlp([64, w(32), w(32), 10]), sgd(lr(0.02)), _table(digits, b(4))),
+        "tanh_rmsprop": Workload(
+            lambda: Mlp([64, w(48), w(48), 10], nn.Tanh, "xavier"), rmsprop(lr(1e-3)), pick
+        ),
+        "deep_he": Workload(lambda: Mlp([64] + [w(48)] * deep + [10]), adam(lr(5e-4)), pick),
+        "deep_ln": Workload(lambda: Mlp([64] + [w(32)] * deep + [10], norm=True), adam(lr(1e-3)), pick),
+        "label_noise": Workload(lambda: Mlp([64, w(64), 10]), adam(lr(1e-3)), _table(digits, b(32), 0.4)),
+        "dropout": Workload(lambda: Mlp([64, w(96), w(96), 10], drop=0.5), adam(lr(1e-3)), pick),
+        "regression": Workload(
+            lambda: Mlp([10, w(32), w(32), 1]), adam(lr(1e-3)), _table(diabetes, b(32)), loss=F.mse_loss
+        ),
+        "cancer": Workload(lambda: Mlp([inputs, w(32), classes]), sgd(lr(0.1), 0.9), _table(table, b(16))),
+        "autoencoder": Workload(
+            lambda: Mlp([64, w(32), 8, w(32), 64], nn.Tanh, "xavier"),
+            adam(lr(1e-3)),
+            lambda g, s: (lambda x: (x, x))(pick(g, s)[0]),
+            loss=F.mse_loss,
+        ),
+        "moe": Workload(Moe, adam(lr(1e-3)), pick),
+        "lora": Workload(Lora, adam(lr(1e-3)), pick),
+    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .recorder import Recorder
-from .workloads import WORKLOADS, Cnn, Gpt, Mlp, Rnn, Workload, _chars, _table, adam, digits, sgd, text
+from .workloads import Mlp, Rnn, Shape, Workload, _chars, _table, adam, digits, sgd, text, workloads
 
 
 @dataclass(kw_only=True)
@@ -65,7 +64,7 @@ def train(case: Case) -> Recorder:
     """Runs a case on one thread, with every random number from its seed."""
     if case.make is not None:
         return case.make(case)
-    work = WORKLOADS[case.workload] if isinstance(case.workload, str) else case.workload
+    work = workloads(case.seed)[case.workload] if isinstance(case.workload, str) else case.workload
     fault = case.fault
     torch.manual_seed(1000 + case.seed)
     gen = torch.Generator().manual_seed(case.seed)
@@ -397,22 +396,22 @@ def storm(onset: int) -> Fault:
     return Fault(onset=onset)
 
 
-def vocab() -> int:
-    return int(text().max()) + 1
+def _sigmoid(seed: int, depth: int) -> Workload:
+    f = Shape(seed)
+    sizes = [64] + [f.width(32)] * depth + [10]
+    return Workload(lambda: Mlp(sizes, nn.Sigmoid, "torch"), adam(f.lr(1e-3)), _table(digits, f.batch(32)))
 
 
-def _sigmoid(depth: int) -> Workload:
-    return Workload(
-        lambda: Mlp([64] + [32] * depth + [10], nn.Sigmoid, "torch"), adam(1e-3), _table(digits, 32)
-    )
+def _relu_default(seed: int, depth: int) -> Workload:
+    f = Shape(seed)
+    sizes = [64] + [f.width(32)] * depth + [10]
+    return Workload(lambda: Mlp(sizes, nn.ReLU, "torch"), sgd(f.lr(0.01)), _table(digits, f.batch(32)))
 
 
-def _relu_default(depth: int) -> Workload:
-    return Workload(lambda: Mlp([64] + [32] * depth + [10], nn.ReLU, "torch"), sgd(0.01), _table(digits, 32))
-
-
-def _rnn_long() -> Workload:
-    return Workload(lambda: Rnn(vocab(), 32, "rnn"), sgd(2.0, 0.9), _chars(8, 64))
+def _rnn_long(seed: int) -> Workload:
+    f = Shape(seed)
+    vocab = int(text(seed).max()) + 1
+    return Workload(lambda: Rnn(vocab, f.width(32), "rnn"), sgd(2.0, 0.9), _chars(f.batch(8), 64, seed))
 
 
 BLOW = ("exploding", "diverging")
@@ -494,8 +493,8 @@ def faulty(seed: int, tune: bool) -> Iterator[Case]:
         ("outlier_batch", "data_changed"),
     )
     for work, name in (
-        ("mlp_sgd", "layers.1.weight"),
-        ("deep_ln", "layers.6.weight"),
+        ("mlp_sgd", f"layers.{(1 + seed) % 3}.weight"),
+        ("deep_ln", f"layers.{6 - seed}.weight"),
         ("gpt_const", "blocks.1.linear1.weight"),
     ):
         yield case(
@@ -508,10 +507,10 @@ def faulty(seed: int, tune: bool) -> Iterator[Case]:
             where="weights",
         )
     for work, name in (
-        ("deep_ln", "layers.7"),
+        ("deep_ln", f"layers.{7 + seed}"),
         ("mlp_adam", "layers.1"),
-        ("gpt_const", "blocks.1.linear1"),
-        ("deep_he", "layers.4"),
+        ("gpt_const", f"blocks.{(1 + seed) % 3}.linear1"),
+        ("deep_he", f"layers.{4 + 2 * seed}"),
     ):
         yield case(
             f"backward_nan/{work}",
@@ -565,13 +564,28 @@ def faulty(seed: int, tune: bool) -> Iterator[Case]:
         steps=400,
     )
     yield case(
-        "sigmoid_deep", _sigmoid(10 + seed), Fault(), ("vanishing",), ("saturating_activation",), steps=400
+        "sigmoid_deep",
+        _sigmoid(seed, 10 + seed),
+        Fault(),
+        ("vanishing",),
+        ("saturating_activation",),
+        steps=400,
     )
     yield case(
-        "sigmoid_deep2", _sigmoid(14 + seed), Fault(), ("vanishing",), ("saturating_activation",), steps=400
+        "sigmoid_deep2",
+        _sigmoid(seed, 14 + seed),
+        Fault(),
+        ("vanishing",),
+        ("saturating_activation",),
+        steps=400,
     )
     yield case(
-        "relu_default_deep", _relu_default(14 + seed), Fault(), ("vanishing",), ("init_too_small",), steps=400
+        "relu_default_deep",
+        _relu_default(seed, 14 + seed),
+        Fault(),
+        ("vanishing",),
+        ("init_too_small",),
+        steps=400,
     )
     yield case(
         "dead_bias/mlp_adam",
@@ -659,7 +673,7 @@ def faulty(seed: int, tune: bool) -> Iterator[Case]:
     yield case("storm", "mlp_adam", storm(n), ("loss_scale",), ("half_range",), make=scaled)
     yield case(
         "rnn_explodes",
-        _rnn_long(),
+        _rnn_long(seed),
         Fault(),
         (*BLOW, "nonfinite", "oscillating"),
         ("recurrence", "lr_too_high"),
@@ -669,7 +683,7 @@ def faulty(seed: int, tune: bool) -> Iterator[Case]:
 
 def healthy(seed: int, tune: bool, steps: int) -> Iterator[Case]:
     """Healthy runs, most of them awkward ones."""
-    for name in WORKLOADS:
+    for name in workloads(seed):
         heavy = name.startswith(("gpt", "lstm", "gru"))
         yield Case(
             name=f"healthy/{name}-{seed}",
@@ -753,4 +767,4 @@ def harmful(case: Case, loss: np.ndarray, folder: Path) -> bool:
     return worst > max(2 * before, before + 0.05 * scale)
 
 
-__all__ = ["Case", "Cnn", "Fault", "Gpt", "dataclasses", "faulty", "harmful", "healthy", "record", "train"]
+__all__ = ["Case", "Fault", "faulty", "harm_begins", "harmful", "healthy", "record", "train"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 
@@ -112,6 +113,8 @@ class Growth:
     def look(self, memory: Memory, layout: Layout) -> Finding | None:
         """The finding while the norm climbs."""
         if len(memory.xs) < 64 or memory.since < 100:
+            return None
+        if max(islice(reversed(memory.xs), 4)) - min(islice(memory.xs, 4)) < 1.5:
             return None
         xs = np.array(memory.xs)
         medians = np.median(xs.reshape(16, 4), axis=1)
