@@ -3,12 +3,12 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { byUrgency, conditionText, spanText, withAlert } from "../../static/js/ui/alerts.js";
+import { byUrgency, detailText, withAlert } from "../../static/js/ui/alerts.js";
 import { connectionSentence, worst } from "../../static/js/ui/header_text.js";
 import { codeOf } from "../../static/js/ui/login.js";
 import { readNumber } from "../../static/js/ui/rulefields.js";
 import { backtestSentence, scopeOf } from "../../static/js/ui/ruleform.js";
-import { ruleText, whereText } from "../../static/js/ui/rulelist.js";
+import { whereText } from "../../static/js/ui/rulelist.js";
 import { shareState } from "../../static/js/ui/share.js";
 
 const spaced = (text) => text.replaceAll("\u00a0", " ");
@@ -25,11 +25,13 @@ test("open alerts come first, the gravest of them on top", () => {
   assert.deepEqual(byUrgency(alerts).map(({ id }) => id), ["critical", "newer", "warning", "old", "older"]);
 });
 
-test("an alert says its condition and its steps", () => {
-  assert.equal(conditionText(alert({})), "loss above 2.5");
-  assert.equal(conditionText(alert({ condition: "nonfinite" })), "NaN or Inf in loss");
-  assert.equal(spanText(alert({ opened_step: 12047 })), "since step 12,047");
-  assert.equal(spanText(alert({ cleared_step: 99 })), "steps 5 to 99");
+test("an alert says what happened, how it ended, and where it was worst", () => {
+  const open = alert({ sentence: "The loss is above 2.5 since step 5 (peak 9).", worst: [], count: 1 });
+  assert.equal(detailText(open), open.sentence);
+  assert.equal(detailText({ ...open, cleared_step: 99, reason: "run ended" }), `${open.sentence} Cleared at step 99: run ended.`);
+  assert.equal(detailText({ ...open, cleared_step: 1099, reason: "" }), `${open.sentence} Cleared at step 1,099.`);
+  assert.equal(detailText({ ...open, count: 12, worst: ["a", "b", "c", "d"] }), `${open.sentence} Worst: a, b, c and 9 more.`);
+  assert.equal(detailText({ ...open, count: 2, worst: ["a", "b"] }), `${open.sentence} Worst: a, b.`);
 });
 
 test("an event about an alert replaces what was known of it", () => {
@@ -73,12 +75,8 @@ test("numbers are read as people type them", () => {
   assert.equal(readNumber(""), "");
 });
 
-test("a rule reads as a sentence", () => {
-  const kinds = [{ condition: "above", label: "is above" }, { condition: "nonfinite", label: "is NaN or infinite" }];
-  const rule = { statistic: "grad_norm", tensors: "*", groups: "", condition: "above", threshold: 5, for_steps: 3, project: "*", run: "*" };
-  assert.equal(spaced(ruleText(rule, kinds)), "grad_norm of any layer is above 5 for 3 steps");
-  assert.equal(ruleText({ ...rule, tensors: "", statistic: "loss", condition: "nonfinite", for_steps: 1 }, kinds), "loss is NaN or infinite");
-  assert.equal(whereText(rule), "all runs");
+test("a rule says which runs it is for", () => {
+  assert.equal(whereText({ project: "*", run: "*" }), "all runs");
   assert.equal(whereText({ project: "digits", run: "r*" }), "project digits, run r*");
 });
 

@@ -11,9 +11,9 @@
 //                        to the run at the alert's step
 //              filter    function(alert) -> boolean
 //              empty     sentence shown when there is nothing
-//   byUrgency(alerts), conditionText(alert): pure
+//   byUrgency(alerts), detailText(alert), withAlert(alerts, alert): pure
 
-import { formatAgo, formatCount, formatNumber, formatTime, formatUtc, numberOf, plural } from "../core/format.js";
+import { formatAgo, formatCount, formatTime, formatUtc } from "../core/format.js";
 import { button, openDialog } from "./dialog.js";
 import { el } from "./element.js";
 import { toastError } from "./toast.js";
@@ -30,16 +30,15 @@ export function byUrgency(alerts) {
   });
 }
 
-/** "global_grad_norm above 5", "a NaN or Inf in grad_norm". */
-export function conditionText({ condition, statistic, threshold }) {
-  if (condition === "nonfinite") return `NaN or Inf in ${statistic}`;
-  return `${statistic} ${condition} ${formatNumber(numberOf(threshold))}`;
-}
-
-/** "since step 12,047" or "steps 12,047 to 12,099". */
-export function spanText(alert) {
-  if (alert.cleared_step === null) return `since step ${formatCount(alert.opened_step)}`;
-  return `steps ${formatCount(alert.opened_step)} to ${formatCount(alert.cleared_step)}`;
+/** What happened, from the server's sentence; how it ended; and the worst layers where there are several. */
+export function detailText(alert) {
+  const parts = [alert.sentence];
+  if (alert.cleared_step !== null) parts.push(`Cleared at step ${formatCount(alert.cleared_step)}${alert.reason ? `: ${alert.reason}` : ""}.`);
+  if (alert.count > 1 && alert.worst.length > 1) {
+    const more = alert.count - Math.min(3, alert.worst.length);
+    parts.push(`Worst: ${alert.worst.slice(0, 3).join(", ")}${more > 0 ? ` and ${formatCount(more)} more` : ""}.`);
+  }
+  return parts.join(" ");
 }
 
 /** `alerts` with `alert` put in, or put in place of its older self. */
@@ -119,7 +118,7 @@ function row(alert, state, store, options) {
     "span",
     { class: "alert-head" },
     el("span", { class: "dot", "data-tone": tone }),
-    el("strong", { class: "ellipsis" }, alert.rule_name || conditionText(alert)),
+    el("strong", { class: "ellipsis" }, alert.rule_name || alert.statistic),
     el("span", { class: "alert-age push muted", "data-time": time, title: `${formatTime(time)}\n${formatUtc(time)}` }, agoText(time, state)),
   );
   const detail = el("span", { class: "alert-detail muted" }, detailText(alert));
@@ -138,17 +137,6 @@ function mainElement(alert, state, { onSelect }, ...children) {
   return el("a", { class: "alert-main", href }, ...children);
 }
 
-function detailText(alert) {
-  const peak = numberOf(alert.peak);
-  const parts = [alert.cleared_step === null ? "open" : "cleared", `${conditionText(alert)}, ${spanText(alert)}`];
-  if (alert.condition !== "nonfinite") parts.push(`${alert.condition === "below" ? "lowest" : "peak"} ${formatNumber(peak)}`);
-  if (alert.worst.length) {
-    const more = alert.count - Math.min(3, alert.worst.length);
-    parts.push(alert.worst.slice(0, 3).join(", ") + (more > 0 ? ` and ${plural(more, "more", "more")}` : ""));
-  }
-  return parts.join(" · ");
-}
-
 function runLine(alert, state) {
   const run = state.runs?.get?.(alert.run_id);
   return el("span", { class: "alert-run muted ellipsis" }, run ? `${run.project} / ${run.name}` : alert.run_id);
@@ -163,7 +151,7 @@ function acknowledge(alert, store) {
   openDialog("Mark as seen", (body, foot, close) => {
     const note = el("textarea", { id: "ack-note", maxlength: 2000, placeholder: "What you found or did (optional)" });
     body.append(
-      el("p", { class: "muted" }, `${alert.rule_name || conditionText(alert)}: everyone who looks at this run sees that someone took care of it.`),
+      el("p", { class: "muted" }, `${alert.rule_name || alert.statistic}: everyone who looks at this run sees that someone took care of it.`),
       el("div", { class: "field" }, el("label", { for: "ack-note" }, "Note"), note),
     );
     const save = async () => {

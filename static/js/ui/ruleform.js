@@ -17,7 +17,7 @@ import { el, setAttribute, setText } from "./element.js";
 import { fieldFor } from "./rulefields.js";
 import { toast } from "./toast.js";
 
-const MAIN = ["statistic", "tensors", "condition", "threshold", "upper", "for_steps", "severity"];
+const MAIN = ["statistic", "tensors", "condition", "threshold", "upper", "incidents", "least", "window", "for_steps", "severity"];
 const TEXT_MS = 350;
 
 /** "Would have fired 3 times in this run (steps 120, 480, 1,020)." */
@@ -112,7 +112,7 @@ function build(context, table, known) {
   if (options.foot) options.foot.replaceChildren(...buttons);
   else form.append(el("div", { class: "rule-buttons" }, ...buttons));
   if (options.foot && !options.foot.isConnected) box.closest("dialog")?.append(options.foot);
-  wire({ ...context, table, fields, form, save, backtest, problem, tryOn, known, touched: new Set(), context });
+  wire({ ...context, table, values, fields, form, save, backtest, problem, tryOn, known, touched: new Set(), context });
 }
 
 function helpFor(parameter, table, { statistics, tensors }) {
@@ -187,6 +187,8 @@ function isTensorStatistic(form) {
 function show(form, kind) {
   const keys = new Set([...form.table.common, ...kind.parameters]);
   if (!isTensorStatistic(form)) ["tensors", "groups"].forEach((key) => keys.delete(key));
+  // A kind that names its statistic itself leaves nothing to choose.
+  if (kind.defaults.some(([key]) => key === "statistic")) ["statistic", "tensors", "groups"].forEach((key) => keys.delete(key));
   const aggregate = form.fields.get("aggregate")?.get();
   if (kind.aggregated && aggregate === "last") keys.delete("window");
   if (aggregate !== "share") keys.delete("share");
@@ -198,9 +200,11 @@ function show(form, kind) {
   }
 }
 
+/** What wasn't touched takes the values that the new kind starts with. */
 function applyDefaults(form, kind) {
-  for (const [key, value] of Object.entries(Object.fromEntries(kind.defaults ?? []))) {
-    if (!form.touched.has(key)) form.fields.get(key)?.set(value);
+  const defaults = Object.fromEntries(kind.defaults);
+  for (const field of form.fields.values()) {
+    if (field.key !== "condition" && !form.touched.has(field.key)) field.set(defaults[field.key] ?? form.values[field.key]);
   }
 }
 

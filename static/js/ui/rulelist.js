@@ -1,26 +1,14 @@
 // The list of alert rules: switch, edit, delete with undo.
 //
 //   mount(element, store) -> {destroy, reload}   reads and writes store key `rules`
-//   ruleText(rule), whereText(rule): pure
+//   whereText(rule): pure
 
-import { formatNumber, numberOf, plural } from "../core/format.js";
 import { button, openMenu } from "./dialog.js";
 import { el, icon } from "./element.js";
 import { openRuleForm } from "./ruleform.js";
 import { toast, toastError } from "./toast.js";
 
 const UNDO_MS = 8000;
-
-/** "grad_norm of blocks.* is above 5 for 3 steps", from the table of kinds. */
-export function ruleText(rule, kinds = []) {
-  const of = rule.tensors || rule.groups;
-  const subject = of ? `${rule.statistic} of ${of === "*" ? "any layer" : of}` : rule.statistic;
-  const label = kinds.find(({ condition }) => condition === rule.condition)?.label ?? rule.condition;
-  const threshold = rule.condition === "nonfinite" ? "" : ` ${formatNumber(numberOf(rule.threshold))}`;
-  const upper = rule.condition === "outside" ? ` to ${formatNumber(numberOf(rule.upper))}` : "";
-  const steps = rule.for_steps > 1 ? ` for ${plural(rule.for_steps, "step")}` : "";
-  return `${subject} ${label}${threshold}${upper}${steps}`;
-}
 
 /** "all runs", "project digits", "run 7f3a". */
 export function whereText(rule) {
@@ -30,18 +18,16 @@ export function whereText(rule) {
 
 export function mount(element, store) {
   const { api, live } = store.get();
-  let kinds = [];
   const load = async () => {
     try {
-      const [table, { rules }] = await Promise.all([kinds.length ? { kinds } : api.get("/rules/kinds"), api.get("/rules")]);
-      kinds = table.kinds;
+      const { rules } = await api.get("/rules");
       store.set({ rules });
     } catch (error) {
       toastError(error);
     }
   };
   const gone = new Set();
-  const context = { store, kinds: () => kinds, reload: load, gone, draw };
+  const context = { store, reload: load, gone, draw };
   function draw() {
     const rules = (store.get().rules ?? []).filter((rule) => !gone.has(rule.id));
     const rows = rules.map((rule) => row(rule, context));
@@ -56,7 +42,7 @@ export function mount(element, store) {
 function row(rule, context) {
   const { store } = context;
   const toggle = el("input", { type: "checkbox", checked: rule.enabled, "aria-label": `${rule.name || "Rule"} on`, title: rule.enabled ? "On" : "Off" });
-  toggle.addEventListener("change", () => save({ ...rule, enabled: toggle.checked }, context));
+  toggle.addEventListener("change", () => save(rule, { enabled: toggle.checked }, context));
   const edit = () => openRuleForm(store, { rule, onSaved: context.reload });
   const menu = el("button", { class: "icon-button", type: "button", "aria-label": "What to do with this rule", "aria-haspopup": "menu" }, icon("M4 10h.1M10 10h.1M16 10h.1"));
   menu.addEventListener("click", () =>
@@ -66,23 +52,25 @@ function row(rule, context) {
       { label: "Delete", danger: true, run: () => remove(rule, context) },
     ]),
   );
-  const text = ruleText(rule, context.kinds());
+  const firing = rule.enabled && rule.state === "firing";
   return el(
     "li",
     { class: "rule", "data-rule": rule.id, "data-enabled": String(rule.enabled) },
     toggle,
-    el("div", { class: "rule-text" }, el("strong", { class: "ellipsis" }, rule.name || text), el("span", { class: "muted" }, `${rule.name && rule.name !== text ? `${text} · ` : ""}${whereText(rule)}`)),
-    el("span", { class: "chip push", "data-tone": rule.severity }, rule.severity),
+    el("div", { class: "rule-text" }, el("strong", { class: "ellipsis" }, rule.name || rule.statistic), el("span", { class: "muted" }, `${capital(rule.sentence)} · ${whereText(rule)}`)),
+    firing ? el("span", { class: "chip", "data-tone": rule.severity }, "firing") : null,
+    el("span", { class: "muted rule-severity push" }, rule.severity),
     button("Edit", edit, "plain"),
     menu,
   );
 }
 
-async function save(rule, { store, reload, kinds }) {
-  const table = kinds().length ? await store.get().api.get("/rules/kinds") : null;
-  const keys = table.parameters.map(({ key }) => key);
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+/** Fields that are left out stay as they are. */
+async function save(rule, patch, { store, reload }) {
   try {
-    await store.get().api.put(`/rules/${encodeURIComponent(rule.id)}`, Object.fromEntries(keys.map((key) => [key, rule[key]])));
+    await store.get().api.put(`/rules/${encodeURIComponent(rule.id)}`, patch);
   } catch (error) {
     toastError(error);
   }
