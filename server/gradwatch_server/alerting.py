@@ -11,15 +11,17 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gradwatch.errors import GradwatchError
 
 from .alert_past import Past, read_past
 from .alert_plain import alert_plain, rule_plain
+from .alert_seams import Announce, Messenger, Unsaved
 from .alerts.defaults import DEFAULT_RULES
 from .alerts.engine import Engine, Outcome
+from .alerts.incidents import alert_of, concerns
 from .alerts.validation import RuleInvalid, parse_rule
 from .errors import Invalid, NotFound, TooMany
 from .models import Alert, GroupInfo, Rule, Run, StoredBlock, TensorInfo
@@ -29,7 +31,7 @@ from .store import alert_queries as sql
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-__all__ = ["Alerting", "Announce", "Messenger"]
+__all__ = ["Alerting"]
 
 MOST_RULES: Final = 500
 SAVE_SECONDS: Final = 1.0
@@ -40,35 +42,6 @@ ENDED: Final = frozenset({"finished", "failed", "killed", "preempted"})
 
 T = TypeVar("T")
 log = logging.getLogger("gradwatch.server")
-
-
-class Announce(Protocol):
-    """Tells every open page, on the event loop. ``private`` is for owners only."""
-
-    def __call__(
-        self, kind: str, run: str | None, data: dict[str, Any], private: dict[str, Any] | None = None
-    ) -> None: ...
-
-
-@dataclass(slots=True)
-class _Unsaved:
-    """What the engine said of a run since it was last stored: alerts by id, rules whose state changed, rows judged."""
-
-    since: float
-    alerts: dict[str, Alert] = field(default_factory=dict)
-    news: list[tuple[str, Alert]] = field(default_factory=list)
-    rules: set[str] = field(default_factory=set)
-    rows: int = 0
-
-
-class Messenger(Protocol):
-    """Sends messages about alerts."""
-
-    def queue(self, conn: Connection, kind: str, alert: Alert) -> None:
-        """Makes messages about an alert that "opened" or "closed", in the write that stores that."""
-
-    def wake(self) -> None:
-        """What was queued is committed."""
 
 
 class Alerting:
@@ -95,7 +68,7 @@ class Alerting:
         self._engine = Engine()
         self._tasks: set[asyncio.Task[None]] = set()
         self._came: dict[str, float] = {}
-        self._unsaved: dict[str, _Unsaved] = {}
+        self._unsaved: dict[str, Unsaved] = {}
         self._states: dict[str, str] = {}
 
     def load(self) -> None:
@@ -144,6 +117,26 @@ class Alerting:
             self._engine.resume(past.run.id)
             self._came[past.run.id] = past.run.last_seen
             self._keep(past.run.id, outcome)
+
+    def incident_found(self, run_id: str, incident: Mapping[str, Any]) -> None:
+        """The health engine found or changed an incident: rules that wait for such a one open an alert, or close it."""
+        for rule in self._engine.about(run_id):
+            if concerns(rule, incident):
+                self._spawn(self._keep_incident(alert_of(rule, run_id, incident)))
+
+    async def _keep_incident(self, alert: Alert) -> None:
+        def work(conn: Connection) -> list[Alert]:
+            before = sql.find_alert(conn, alert.id)
+            if before is not None and before.cleared_step is not None:
+                return []  # closed for another reason meanwhile: the rule was edited, or the run has ended
+            stored = sql.save_alert(conn, alert)
+            if before is None:
+                self._queue(conn, "opened", stored)
+            if alert.cleared_step is not None:
+                self._queue(conn, "closed", stored)
+            return [stored]
+
+        self._tell_all(await self._wait(work))
 
     def run_changed(self, run: Run) -> None:
         """The run's state is another one. When it has ended, its open alerts close with the reason "run ended"."""
@@ -294,17 +287,12 @@ class Alerting:
     def _keep(self, run_id: str, outcome: Outcome, rows: int = 0) -> None:
         """Takes what the engine said. An alert that opens or closes is stored at once, more of the same soon."""
         unsaved = self._unsaved.get(run_id)
-        if unsaved is not None:
-            unsaved.rows += rows
-        if outcome:
-            unsaved = unsaved or self._unsaved.setdefault(run_id, _Unsaved(self._clock()))
-            unsaved.rules.update(transition.rule_id for transition in outcome.transitions)
-            for change in outcome.changes:
-                unsaved.alerts[change.alert.id] = change.alert
-                unsaved.rules.add(change.alert.rule_id)
-                if change.kind != "updated" and not change.quiet:
-                    unsaved.news.append((change.kind, change.alert))
-        if unsaved is not None and (unsaved.rows > SAVE_ROWS or _turned(outcome)):
+        if unsaved is None:
+            if not outcome:
+                return
+            unsaved = self._unsaved[run_id] = Unsaved(self._clock())
+        unsaved.rows += rows
+        if unsaved.add(outcome) or unsaved.rows > SAVE_ROWS:
             self._save(run_id)
 
     def _save_all(self) -> None:
@@ -384,7 +372,3 @@ class Alerting:
         task = asyncio.get_running_loop().create_task(guarded())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _turned(outcome: Outcome) -> bool:
-    return any(change.kind != "updated" for change in outcome.changes)

@@ -16,7 +16,8 @@ RunState: TypeAlias = Literal["running", "finished", "failed", "killed", "preemp
 Severity: TypeAlias = Literal["info", "warning", "critical"]
 TokenRole: TypeAlias = Literal["owner", "member", "trainer"]
 Condition: TypeAlias = Literal[
-    "above", "below", "outside", "nonfinite", "rises", "falls", "grows", "shrinks", "unusual", "silent"
+    "above", "below", "outside", "nonfinite", "rises", "falls", "grows", "shrinks", "unusual", "silent",
+    "incident",
 ]
 """What a rule waits for; one row each in :mod:`.alerts.kinds`."""
 Aggregate: TypeAlias = Literal["last", "mean", "min", "max", "share"]
@@ -220,6 +221,10 @@ class Rule:
     recover_steps: int = 10
     cooldown_steps: int = 0
     """Firing again within so many steps of clearing opens the same alert again, without a new message."""
+    incidents: str = "*"
+    """Condition "incident": glob over kinds of incidents (exploding, nonfinite, ...)."""
+    least: Severity = "warning"
+    """Condition "incident": those below this severity don't count."""
     severity: Severity = "warning"
     channels: tuple[str, ...] = ()
     """Ids of the notification channels, () for all."""

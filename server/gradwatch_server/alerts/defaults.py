@@ -1,27 +1,22 @@
-"""The rules that are on from the start: few, and silent on healthy runs. Each can be edited, switched off or removed."""
+"""The rules that are on from the start: few, and silent on healthy runs. Each can be edited, switched off or removed.
+
+NaN and explosions are left to the health engine, which knows a skipped overflow step of a GradScaler from a fault.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
 from ..models import Rule
+from .kinds import HEALTH
 
 DEFAULT_RULES: Final[tuple[Rule, ...]] = (
     Rule(
-        id="default-loss-nonfinite",
-        name="The loss is not finite",
-        statistic="loss",
-        condition="nonfinite",
-        severity="critical",
-        source="default",
-    ),
-    Rule(
-        id="default-norm-nonfinite",
-        name="The gradient is not finite",
-        statistic="global_grad_norm",
-        condition="nonfinite",
-        # A GradScaler halves its scale on overflow and skips the step: one or two in a row are how it works.
-        for_steps=5,
+        id="default-incident",
+        name="Something is wrong with the gradients",
+        statistic=HEALTH,
+        condition="incident",
+        least="critical",
         severity="critical",
         source="default",
     ),

@@ -98,6 +98,9 @@ class _RunWatch:
         panel.add(watch)
 
     def add(self, rule: Rule) -> None:
+        """Judges the rule from now on. Those about incidents judge no numbers."""
+        if rule.condition == "incident":
+            return
         key = (rule.statistic, rule.scope)
         self.rules.setdefault(key, {})[rule.id] = rule
         if key in self.panels:
@@ -127,6 +130,11 @@ class Engine:
     def knows(self, run_id: str) -> bool:
         """Whether the run has been seen (or restored) since the start."""
         return run_id in self._runs
+
+    def about(self, run_id: str) -> list[Rule]:
+        """The rules that are about a run that is known."""
+        watch = self._runs.get(run_id)
+        return [] if watch is None else [rule for rule in self._rules.values() if applies(rule, watch.run)]
 
     def observe(
         self,
@@ -170,7 +178,7 @@ class Engine:
         """(statistic, scope) that rules are about in a run, and how many rows before the next one they depend on."""
         wanted: dict[tuple[str, str], int] = {}
         for rule in self._rules.values():
-            if applies(rule, run):
+            if applies(rule, run) and rule.condition != "incident":
                 key = (rule.statistic, rule.scope)
                 rows = history(rule) + max(rule.for_steps, rule.recover_steps)
                 wanted[key] = max(rows, wanted.get(key, 0))

@@ -47,6 +47,8 @@ class Kind:
 
 LIMIT: Final = 1e300
 """Thresholds beyond this could not be met, or only by infinity, which "nonfinite" is for."""
+HEALTH: Final = "health"
+"""What stands for a statistic in rules about incidents."""
 MAX_WINDOW: Final = 1_000
 MAX_COUNT: Final = 10_000
 
@@ -74,6 +76,10 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
               help="How many values are looked at together."),
     Parameter(key="share", label="Share", type="number", default=0.5, minimum=0.001, maximum=1.0,
               help="Part of the window's values that must meet the condition; 0.5 is half."),
+    Parameter(key="incidents", label="Incidents", type="text", default="*", maximum=512, required=True,
+              help="Kinds of incidents, such as exploding, nonfinite; commas between several; * is any."),
+    Parameter(key="least", label="Least severity", type="choice", default="warning", choices=("info", "warning", "critical"),
+              help="Incidents below this severity don't count."),
     Parameter(key="for_steps", label="For steps", type="whole", default=1, minimum=1, maximum=MAX_COUNT,
               help="Fires when the condition holds for so many values in a row."),
     Parameter(key="recover_steps", label="Clears after", type="whole", default=10, minimum=1, maximum=MAX_COUNT,
@@ -120,5 +126,8 @@ RULE_KINDS: Final[tuple[Kind, ...]] = (
     Kind(condition="silent", label="stops coming", parameters=("threshold",),
          defaults=(("threshold", 600.0),), sentence="{subject} has not come for more than {threshold} seconds",
          help="No value for so many seconds while the run is running or lost."),
+    Kind(condition="incident", label="is found wrong by the health engine", parameters=("incidents", "least"),
+         defaults=(("statistic", HEALTH),), sentence="the health engine finds: {incidents}",
+         help="An incident of these kinds is open. Its severity is the alert's."),
 )  # fmt: skip
 KIND: Final[dict[str, Kind]] = {kind.condition: kind for kind in RULE_KINDS}

@@ -78,4 +78,5 @@ def _condition(rule: Rule, subject: str) -> str:
         upper=number(rule.upper),
         window=f"{rule.window:,}",
         judged=judged,
+        incidents="any problem" if rule.incidents == "*" else rule.incidents,
     )

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from ..models import Rule
-from .kinds import COMMON, KIND, PARAMETER, PARAMETERS, Kind, Parameter
+from .kinds import COMMON, HEALTH, KIND, PARAMETER, PARAMETERS, Kind, Parameter
 from .sentences import rule_sentence
 
 MAX_STARS: Final = 32
@@ -43,6 +43,11 @@ def parse_rule(body: Mapping[str, Any], *, id: str, now: float, previous: Rule |
             wrong[parameter.key] = str(error)
     for key in body.keys() - PARAMETER.keys():
         wrong[str(key)[:64]] = f"There is no field {str(key)[:64]!r} in a rule."
+    if kind.condition == "incident":
+        fields.update(statistic=HEALTH, tensors="", groups="")
+        wrong = {
+            key: sentence for key, sentence in wrong.items() if key not in ("statistic", "tensors", "groups")
+        }
     _check_together(kind, fields, wrong)
     if wrong:
         raise RuleInvalid(wrong)
@@ -89,7 +94,7 @@ def _text(parameter: Parameter, value: Any) -> str:
         raise ValueError(f"{parameter.label} can't contain line breaks or control characters.")
     if parameter.required and not value:
         raise ValueError(f"{parameter.label} is missing.")
-    if parameter.key in ("tensors", "groups", "project", "run") and value.count("*") > MAX_STARS:
+    if parameter.key in ("tensors", "groups", "project", "run", "incidents") and value.count("*") > MAX_STARS:
         raise ValueError(f"{parameter.label} may have at most {MAX_STARS} *.")
     return str(value)
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Final, Literal
+from typing import Literal
 
+from ..alerts.incidents import RANK
 from ..alerts.sentences import number
 from ..models import Alert, Channel, Notification, Run
 
 __all__ = ["RANK", "a_test", "body_of", "compose", "notification_id"]
 
-RANK: Final[dict[str, int]] = {"info": 0, "warning": 1, "critical": 2}
-MOST_WORST: Final = 5
+MOST_WORST = 5
 
 
 def compose(
@@ -91,10 +91,10 @@ def body_of(message: Notification) -> dict[str, object]:
 
 
 def _ended(alert: Alert) -> str:
-    if alert.reason:
-        return f"Closed: {alert.reason}. It was open since step {alert.opened_step:,} (peak: {number(alert.peak)})."
     until = f"{alert.cleared_step:,}" if alert.cleared_step is not None else "now"
-    return f"Fine again at step {until}. It was open since step {alert.opened_step:,} (peak: {number(alert.peak)})."
+    how = f"Closed: {alert.reason}." if alert.reason else f"Fine again at step {until}."
+    peak = "" if alert.condition in ("incident", "silent") else f" (peak: {number(alert.peak)})"
+    return f"{how} It was open since step {alert.opened_step:,}{peak}."
 
 
 def _clean(text: str) -> str:

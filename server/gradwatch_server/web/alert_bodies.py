@@ -78,6 +78,8 @@ class RuleOut(BaseModel):
     for_steps: int
     recover_steps: int
     cooldown_steps: int
+    incidents: str
+    least: str
     severity: str
     channels: list[str]
     enabled: bool
