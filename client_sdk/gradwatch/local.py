@@ -116,16 +116,17 @@ def alive(pid: int) -> bool:
         handle = ctypes.windll.kernel32.OpenProcess(0x00100000, False, pid)
         if not handle:
             return False
-        running = ctypes.windll.kernel32.WaitForSingleObject(handle, 0) == 0x102
+        lives = ctypes.windll.kernel32.WaitForSingleObject(handle, 0) == 0x102
         ctypes.windll.kernel32.CloseHandle(handle)
-        return bool(running)
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return not _is_zombie(pid)
+        return bool(lives)
+    else:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return not _is_zombie(pid)
 
 
 def _is_zombie(pid: int) -> bool:
