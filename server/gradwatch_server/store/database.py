@@ -22,7 +22,7 @@ from ..errors import StoreError
 from .engines import Engines, explain
 from .tables import counters
 
-__all__ = ["Database", "next_revision", "savepoint"]
+__all__ = ["Database", "Reader", "next_revision", "savepoint"]
 
 T = TypeVar("T")
 
@@ -38,8 +38,33 @@ class _Job(Generic[T]):
     error: BaseException | None = None
 
 
-class Database:
-    """One database, opened by :func:`.schema.open_database`. Threads may share it.
+class Reader:
+    """A database that is only read, be it that a server writes to it at the same time. Threads may share it."""
+
+    def __init__(self, engines: Engines) -> None:
+        self.dialect = engines.dialect
+        self.url = engines.url
+        self._engines = engines
+
+    def read(self, fn: Callable[[Connection], T]) -> T:
+        """Runs ``fn`` in the calling thread on a snapshot of what is committed.
+
+        Raises:
+            StoreError: the database can't be read.
+        """
+        try:
+            with self._engines.reader.connect() as conn, conn.begin():
+                return fn(conn)
+        except (DBAPIError, sqlite3.Error) as error:
+            raise explain(error, self.url) from error
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self._engines.dispose()
+
+
+class Database(Reader):
+    """A database that is written to, opened by :func:`.schema.open_database`.
 
     Args:
         engines: where to read and write.
@@ -47,9 +72,7 @@ class Database:
     """
 
     def __init__(self, engines: Engines, *, on_close: Callable[[], None] = lambda: None) -> None:
-        self.dialect = engines.dialect
-        self.url = engines.url
-        self._engines = engines
+        super().__init__(engines)
         self._on_close = on_close
         self._jobs: deque[_Job[Any]] = deque()
         self._wake = threading.Condition()
@@ -70,18 +93,6 @@ class Database:
             self._wake.notify()
         return job.future
 
-    def read(self, fn: Callable[[Connection], T]) -> T:
-        """Runs ``fn`` in the calling thread on a snapshot of what is committed.
-
-        Raises:
-            StoreError: the database can't be read.
-        """
-        try:
-            with self._engines.reader.connect() as conn, conn.begin():
-                return fn(conn)
-        except (DBAPIError, sqlite3.Error) as error:
-            raise explain(error, self.url) from error
-
     def next_revision(self, conn: Connection) -> int:
         """See :func:`next_revision`."""
         return next_revision(conn)
@@ -98,7 +109,7 @@ class Database:
             self._wake.notify()
         self._thread.join()
         if first:
-            self._engines.dispose()
+            super().close()
             self._on_close()
 
     def _run(self) -> None:

@@ -14,11 +14,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import StoreError
 from . import alert_tables, health_tables, tables, token_tables
-from .database import Database
+from .database import Database, Reader
 from .engines import Engines, explain, parse_url
 from .sqlite_file import FileLock, network_file_system
 
-__all__ = ["HEAD", "metadata", "open_database"]
+__all__ = ["HEAD", "metadata", "open_database", "open_reader"]
 
 HEAD: Final = "0001"
 """The newest migration in :mod:`.migrations`."""
@@ -60,6 +60,30 @@ def open_database(address: str) -> Database:
             raise explain(error, url) from error
         raise
     return Database(engines, on_close=release)
+
+
+def open_reader(address: str) -> Reader:
+    """The database of ``--db`` as it is, beside whatever server writes to it.
+
+    Raises:
+        StoreError: there is none, or it is of another version.
+    """
+    url = parse_url(address)
+    if url.get_backend_name() == "sqlite" and not Path(str(url.database)).is_file():
+        raise StoreError(f"there is no database {url.database}")
+    engines = Engines.to(url)
+    try:
+        found = _version(engines.reader, url)
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        engines.dispose()
+        raise explain(error, url) from error
+    if found != HEAD:
+        engines.dispose()
+        raise StoreError(
+            f"the database {url.render_as_string(hide_password=True)} has tables of version {found}, this gradwatch reads "
+            f"{HEAD}. Start its server once with this version to bring it up to date, or upgrade gradwatch."
+        )
+    return Reader(engines)
 
 
 def _hold(path: Path) -> FileLock:
