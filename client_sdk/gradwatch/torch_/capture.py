@@ -25,6 +25,7 @@ from .draft import Draft, statistics
 from .norms import Measurer, Norms
 from .optimizers import Optimizers, takes_closure
 from .preclip import Preclip
+from .sampled import Cadence, Sampler
 from .scalars import Flag, Later, Now, defer
 from .steps import Steps
 
@@ -96,7 +97,6 @@ class Capture:
         self._backward = BackwardWatch(self._catalog, self._steps, self._optimizers.owner)
         self._preclip = Preclip(self._catalog, self._backward)
         self._every = every
-        self._budget = budget
         self._shield = shield
         self._on_frame = on_frame
         self._on_schema = on_schema
@@ -104,6 +104,7 @@ class Capture:
         self._timer = timer
         self._generation = forked.generation()
         self._attached = False
+        self._cuda = False
         self._undo: list[Callable[[], None]] = []
         self._schemas = 0
         self._current = False
@@ -117,6 +118,8 @@ class Capture:
         self._stepping: int | None = None
         self._last_begin: float | None = None
         self._costs = Costs()
+        self._sampler = Sampler(self._catalog, Cadence(budget))
+        self._sampling = 0.0
 
     @property
     def next_step(self) -> int:
@@ -157,8 +160,9 @@ class Capture:
         return self._optimizers.describe()
 
     def cost(self) -> dict[str, float]:
-        """What watching costs in the training thread, over the last 128 steps: ``us_per_step``, ``share_of_step``."""
-        return self._costs.summary()
+        """What watching costs in the training thread, over the last 128 steps: ``us_per_step``, ``share_of_step``;
+        and ``thinned``, how many times rarer than wanted the sampled statistics are taken to stay in the budget."""
+        return {**self._costs.summary(), "thinned": self._sampler.cadence.thinned}
 
     # Entries from the training loop ---------------------------------------------------------------------------------
 
@@ -169,6 +173,7 @@ class Capture:
         number = self._number(optimizer)
         if number is not None:
             self._take_step(number, optimizer, skipped=False)
+            self._sample(number, optimizer)
             self._stepping = number
             self._costs.add(self._timer() - begun)
 
@@ -182,6 +187,7 @@ class Capture:
             if number is not None:
                 self._take_step(number, optimizer, skipped=False)
         if number is not None:
+            self._end_sample(number)
             self._end_step(number, optimizer)
             self._costs.add(self._timer() - begun)
 
@@ -222,7 +228,10 @@ class Capture:
     # Steps ----------------------------------------------------------------------------------------------------------
 
     def _inert(self) -> bool:
-        return not self._attached or forked.in_child(self._generation)
+        """Nothing is measured in a forked child, nor while a CUDA graph is captured (what a hook does would go in it)."""
+        if not self._attached or forked.in_child(self._generation):
+            return True
+        return self._cuda and torch.cuda.is_current_stream_capturing()
 
     def _number(self, optimizer: Optimizer) -> int | None:
         """The optimizer's number, or None if it is none of ours; declares what is new."""
@@ -245,6 +254,7 @@ class Capture:
         self._optimizers.assign()
         self._depths = self._catalog.depths(self._backward.order())
         self._measurers.clear()
+        self._sampler.clear()
         self._done = np.zeros(len(self._catalog), bool)
         self._free_done = np.zeros(len(self._catalog), bool)
         self._declare()
@@ -253,6 +263,7 @@ class Capture:
 
     def _declare(self) -> None:
         tensors = self._catalog.tensors(self._depths, self._optimizers.owners)
+        self._cuda = any(p is not None and p.is_cuda for p in self._catalog.parameters())
         self._schemas += 1
         self._on_schema(tensors, statistics(len(tensors), self._optimizers.groups(), self._every))
 
@@ -335,6 +346,23 @@ class Capture:
         if grad_scale is not None:
             norms.unscale(grad_scale)
         into.append(norms)
+
+    def _sample(self, number: int, optimizer: Optimizer) -> None:
+        """Copies what the sampled statistics need, if it is their turn."""
+        draft, cadence = self._draft, self._sampler.cadence
+        if draft is not None and (cadence.due(draft.step) or cadence.eve(draft.step)):
+            begun = self._timer()
+            columns = np.flatnonzero(self._optimizers.columns(number)[0])
+            sample = self._sampler.before(draft.step, number, optimizer, columns)
+            if sample is not None:
+                draft.samples.append(sample)
+            self._sampling += self._timer() - begun
+
+    def _end_sample(self, number: int) -> None:
+        begun = self._timer()
+        if self._sampler.after(number):
+            self._sampler.cadence.account(self._sampling + self._timer() - begun, self._costs.step_time)
+            self._sampling = 0.0
 
     def _end_step(self, number: int, optimizer: Optimizer) -> None:
         self._steps.taken()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 __all__ = ["Costs"]
@@ -22,6 +23,11 @@ class Costs:
         """A step has ended that took ``duration`` seconds in all."""
         self._steps.append((self._spent, duration))
         self._spent = 0.0
+
+    @property
+    def step_time(self) -> float:
+        """Mean seconds of a step; infinite before the second one."""
+        return sum(duration for _, duration in self._steps) / len(self._steps) if self._steps else math.inf
 
     def summary(self) -> dict[str, float]:
         """``us_per_step`` (mean) and ``share_of_step``; empty before the second step."""

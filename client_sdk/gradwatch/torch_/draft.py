@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ..frames import Frame
 from ..protocol import Statistic
 from .norms import Columns, Floats, Norms
+from .sampled import SAMPLED, Sample
 from .scalars import Flag, Later, Now
 
 __all__ = ["RUN_STATISTICS", "TENSOR_STATISTICS", "Clip", "Draft", "statistics"]
@@ -36,6 +37,7 @@ def statistics(tensors: int, groups: int, cadence: int) -> tuple[Statistic, ...]
         Statistic(name=name, scope="tensor", width=tensors, cadence=cadence) for name in TENSOR_STATISTICS
     ]
     declared += [Statistic(name=name, scope="run", dtype="f8") for name in RUN_STATISTICS]
+    declared += [Statistic(name=name, scope="tensor", width=tensors, cadence=0) for name in SAMPLED]
     if groups:
         declared.append(Statistic(name="lr", scope="run", width=groups, dtype="f8"))
     return tuple(declared)
@@ -81,10 +83,18 @@ class Draft:
     clips: list[Clip] = field(default_factory=list)
     numbers: dict[str, Later | Now | Flag] = field(default_factory=dict)
     lr: list[Later | Now] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
 
     def ready(self) -> bool:
         """Whether :meth:`resolve` would return at once."""
-        things: list[Any] = [*self.parts, *self.after, *self.clips, *self.numbers.values(), *self.lr]
+        things: list[Any] = [
+            *self.parts,
+            *self.after,
+            *self.clips,
+            *self.numbers.values(),
+            *self.lr,
+            *self.samples,
+        ]
         return all(thing.ready() for thing in things)
 
     def resolve(self) -> Frame:
@@ -94,6 +104,8 @@ class Draft:
         if self.parts:
             with np.errstate(all="ignore"):
                 self._add_norms(values, present)
+        for sample in self.samples:
+            self._add_sample(sample, values, present)
         for name, number in self.numbers.items():
             values[name] = np.array([number()], np.float64)
         if self.lr:
@@ -118,6 +130,19 @@ class Draft:
         values["global_grad_norm"] = np.array([_total(norms[there])])
         if self.clips or self.after:
             self._add_clipped(values, norms, there)
+
+    def _add_sample(
+        self,
+        sample: Sample,
+        values: dict[str, npt.NDArray[Any]],
+        present: dict[str, npt.NDArray[np.bool_]],
+    ) -> None:
+        for name, (columns, numbers) in sample.rows().items():
+            row = values.get(name, np.full(self.width, np.nan)).astype(np.float64)
+            there = present.pop(name, np.full(self.width, name in values))
+            row[columns], there[columns] = numbers, True
+            with np.errstate(all="ignore"):
+                _put(values, present, name, row, there)
 
     def _add_clipped(
         self, values: dict[str, npt.NDArray[Any]], norms: Floats, there: npt.NDArray[np.bool_]

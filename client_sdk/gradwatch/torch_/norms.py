@@ -228,7 +228,11 @@ def norms_of(grads: Sequence[Tensor], columns: Columns, known: Tensor | None = N
     norms = Norms(columns)
     positions = np.arange(len(columns))
     if known is not None and _usable(known, grads):
-        _take_known(norms, positions, grads, known)
+        if known.device.type == "cpu":
+            _take_known(norms, positions, grads, known)
+        else:
+            largest = torch.stack(torch._foreach_norm(list(grads), math.inf))
+            norms.set_device(positions, HostCopy(torch.stack([known.detach().float(), largest.float()])))
     else:
         _read_any(norms, positions, grads)
     return norms
@@ -258,9 +262,18 @@ def _form(grad: Tensor) -> str:
 
 
 def _usable(known: Tensor, grads: Sequence[Tensor]) -> bool:
-    """Norms computed by somebody else serve if they are plain, on the CPU, and none was rounded to half precision."""
-    plain = type(known) is torch.Tensor and known.device.type == "cpu" and known.dtype in _NUMPY
-    return plain and not any(grad.dtype in _HALF for grad in grads)
+    """Norms computed by somebody else serve if they are plain and none was rounded to half precision; on a device also
+    only if max-abs can be had beside them in one go."""
+    if (
+        type(known) is not torch.Tensor
+        or known.dtype not in _NUMPY
+        or any(grad.dtype in _HALF for grad in grads)
+    ):
+        return False
+    return known.device.type == "cpu" or all(
+        type(grad) in _PLAIN and grad.device == known.device and grad.layout is torch.strided and grad.numel()
+        for grad in grads
+    )
 
 
 def _read_any(norms: Norms, positions: Columns, grads: Sequence[Tensor]) -> None:

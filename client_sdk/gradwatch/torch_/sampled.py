@@ -1,0 +1,335 @@
+"""Statistics that are taken now and then, from weights, gradients and Adam's state.
+
+Taken of every tensor at once: the exact norm of the weights, and *samples* of at most 1,024 elements, evenly apart, the
+same ones each time (all elements of a smaller tensor). Samples are only copied in the training thread; the arithmetic
+is done when the frame is resolved. With ``w`` the weights before the step, ``w'`` after it, ``g`` the gradient that the
+optimizer uses and ``g-`` that of the step before:
+
+=================  ==================================================================================================
+``weight_norm``    ``||w||``, exact
+``update_ratio``   ``||w' - w|| / ||w||``; absent where ``w`` is all zero
+``grad_cosine``    ``g.g- / (||g|| ||g-||)``; absent where one of them is zero
+``sign_flips``     share of elements with ``g g- < 0``
+``zero_fraction``  share of elements with ``g == 0``; of a bias or a norm's shift, the share of dead units
+``adam_ratio``     ``sqrt(mean(g^2 / max(v, eps^2)))`` with Adam's second moment ``v`` before the step, corrected for its
+                   start; above 2.3 it has fallen behind (StableAdamW, arXiv:2304.13013)
+=================  ==================================================================================================
+
+A ratio of norms from ``n`` of many elements has a relative standard error of about ``sqrt((k - 1) / 4n)``, where ``k`` is
+the kurtosis: 2 % for a normal distribution. A share ``s`` has one of ``sqrt(s (1 - s) / n)``, absolute: at most 1.6 %.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from .catalog import Catalog, local_part
+from .norms import Columns, Floats, Measurer, Norms, Ref
+from .scalars import HostCopy, Later, Now, defer
+
+__all__ = ["SAMPLED", "Cadence", "Sample", "Sampler"]
+
+SAMPLED: Final = ("weight_norm", "update_ratio", "grad_cosine", "sign_flips", "zero_fraction", "adam_ratio")
+
+_ELEMENTS: Final = 1024
+_EVERY: Final = 10
+"""Steps between samples where the budget allows."""
+
+_LONGEST: Final = 10 * 2**12
+
+Rows: TypeAlias = dict[str, tuple[Columns, Floats]]
+
+
+class Cadence:
+    """Every how many steps to sample, so that it costs at most ``budget`` of the step time.
+
+    Args:
+        budget: share of the step time, such as 0.01; 0 for never.
+    """
+
+    def __init__(self, budget: float) -> None:
+        self._budget = budget
+        self._cost = 0.0
+        self.every = _EVERY
+
+    @property
+    def thinned(self) -> float:
+        """How many times rarer than wanted."""
+        return self.every / _EVERY
+
+    def due(self, step: int) -> bool:
+        """Whether to sample at this step."""
+        return self._budget > 0 and step % self.every == 0
+
+    def eve(self, step: int) -> bool:
+        """Whether the next step is due, and the gradient of this one will be wanted."""
+        return self.due(step + 1)
+
+    def account(self, cost: float, step_time: float) -> None:
+        """A sample has cost so many seconds in the training thread, where a step takes ``step_time``."""
+        self._cost = cost if not self._cost else 0.7 * self._cost + 0.3 * cost
+        allowed = self._budget * step_time
+        self.every = _EVERY
+        while self._cost > allowed * self.every and self.every < _LONGEST:
+            self.every *= 2
+
+
+@dataclass(eq=False, slots=True)
+class Gathered:
+    """Elements of some tensors, one after the other. ``sizes[i]`` of them belong to ``columns[i]``."""
+
+    columns: Columns
+    sizes: Columns
+    copy: HostCopy
+
+    def ready(self) -> bool:
+        """Whether :meth:`values` would return at once."""
+        return self.copy.ready()
+
+    def values(self) -> Floats:
+        """All elements in float64."""
+        return self.copy.numpy()
+
+    def per_column(self) -> dict[int, Floats]:
+        """The elements of each column."""
+        pieces = np.split(self.values(), np.cumsum(self.sizes)[:-1])
+        return dict(zip(self.columns.tolist(), pieces, strict=True))
+
+
+@dataclass(eq=False)
+class Sample:
+    """What was copied at one step of one optimizer; lists have an entry per device."""
+
+    weights: Norms
+    before: list[Gathered]
+    grads: list[Gathered]
+    previous: list[Gathered]
+    second: list[Gathered]
+    floors: dict[int, tuple[float, float, Later | Now]]
+    """By column: Adam's epsilon, its beta2, and how many steps its second moment has seen."""
+    scale: Later | Now | None
+    after: list[Gathered] = field(default_factory=list)
+    used: bool = False
+
+    def ready(self) -> bool:
+        """Whether :meth:`rows` would return at once."""
+        parts: list[Any] = [
+            self.weights,
+            *self.before,
+            *self.grads,
+            *self.previous,
+            *self.second,
+            *self.after,
+        ]
+        parts += [steps for _, _, steps in self.floors.values()]
+        return all(part.ready() for part in parts) and (self.scale is None or self.scale.ready())
+
+    def rows(self) -> Rows:
+        """The statistics: name to columns and values."""
+        self.used = True
+        rows: Rows = {"weight_norm": (self.weights.columns, self.weights.values()[0])}
+        grads = _join(self.grads)
+        _add(rows, "update_ratio", _pairs(_join(self.before), _join(self.after)), _update_ratio)
+        pairs = _pairs(grads, _join(self.previous))
+        _add(rows, "grad_cosine", pairs, _cosine)
+        _add(rows, "sign_flips", pairs, lambda g, p: float(np.mean(g * p < 0)))
+        _add(
+            rows,
+            "zero_fraction",
+            {column: (g, g) for column, g in grads.items()},
+            lambda g, _: float(np.mean(g == 0)),
+        )
+        if self.second:
+            scale = 1.0 if self.scale is None else self.scale()
+            unscaled = {column: g / scale for column, g in grads.items()}
+            _add(rows, "adam_ratio", _pairs(unscaled, self._second_moments()), _adam_ratio)
+        return rows
+
+    def _second_moments(self) -> dict[int, Floats]:
+        """Adam's v, divided by ``1 - beta2^t`` and not below epsilon squared."""
+        corrected = {}
+        for column, v in _join(self.second).items():
+            epsilon, beta2, steps = self.floors[column]
+            corrected[column] = np.maximum(v / -math.expm1(max(steps(), 1.0) * math.log(beta2)), epsilon**2)
+        return corrected
+
+
+class Sampler:
+    """Copies samples at the steps that its :class:`Cadence` chooses.
+
+    Not more than one sample waits to be resolved, so that a slow consumer costs no memory.
+    """
+
+    def __init__(self, catalog: Catalog, cadence: Cadence) -> None:
+        self._catalog = catalog
+        self.cadence = cadence
+        self._previous: dict[int, tuple[int, list[Gathered]]] = {}
+        self._open: dict[int, Sample] = {}
+        self._last: dict[int, weakref.ref[Sample]] = {}
+        self._measurers: dict[int, Measurer] = {}
+
+    def clear(self) -> None:
+        """The columns have changed."""
+        self._previous.clear()
+        self._open.clear()
+        self._measurers.clear()
+
+    def before(self, step: int, number: int, optimizer: Optimizer, columns: Columns) -> Sample | None:
+        """Called before an optimizer steps; gives the sample that :meth:`after` completes, if one is due."""
+        self._open.pop(number, None)
+        waiting = self._last.get(number, lambda: None)()
+        due, eve = self.cadence.due(step), self.cadence.eve(step)
+        if not (due or eve) or (waiting is not None and not waiting.used):
+            return None
+        parameters = [self._catalog.refs[column]() for column in columns]
+        grads = _gather(columns, [None if p is None else p.grad for p in parameters])
+        previous = self._previous.pop(number, None)
+        if eve:
+            self._previous[number] = (step, grads)
+        if not due:
+            return None
+        second, floors = _second_moments(self._catalog, optimizer)
+        scale = getattr(optimizer, "grad_scale", None)
+        sample = self._open[number] = Sample(
+            weights=self._weights(number, columns).measure(),
+            before=_gather(columns, parameters),
+            grads=grads,
+            previous=previous[1] if previous is not None and previous[0] == step - 1 else [],
+            second=_gather(np.array(list(second), np.intp), list(second.values())),
+            floors=floors,
+            scale=None if scale is None else defer(scale),
+        )
+        self._last[number] = weakref.ref(sample)
+        return sample
+
+    def after(self, number: int) -> bool:
+        """Called when it has stepped; whether that completed a sample."""
+        sample = self._open.pop(number, None)
+        if sample is not None:
+            columns = (
+                np.concatenate([part.columns for part in sample.before])
+                if sample.before
+                else np.array([], np.intp)
+            )
+            sample.after = _gather(columns, [self._catalog.refs[column]() for column in columns])
+        return sample is not None
+
+    def _weights(self, number: int, columns: Columns) -> Measurer:
+        measurer = self._measurers.get(number)
+        if measurer is None:
+            refs = [_AsGradient(self._catalog.refs[column]) for column in columns]
+            measurer = self._measurers[number] = Measurer(refs, columns)
+        return measurer
+
+
+class _AsGradient:
+    """Lets a :class:`Measurer` read a parameter itself where it reads gradients."""
+
+    def __init__(self, ref: Ref) -> None:
+        self._ref = ref
+
+    def __call__(self) -> _AsGradient:
+        return self
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The parameter."""
+        parameter = self._ref()
+        return None if parameter is None else parameter.detach()
+
+
+def _gather(columns: Columns, tensors: Sequence[Tensor | None]) -> list[Gathered]:
+    """Samples of the tensors that are there and dense, copied together for each device."""
+    devices: dict[torch.device, list[tuple[int, Tensor]]] = {}
+    for column, tensor in zip(columns.tolist(), tensors, strict=True):
+        if tensor is not None and tensor.layout is torch.strided and not tensor.is_complex():
+            picked = _pick(local_part(tensor.detach()))
+            if picked.numel():
+                devices.setdefault(picked.device, []).append((column, picked))
+    gathered = []
+    for found in devices.values():
+        copied = torch.cat([picked for _, picked in found]).float()
+        sizes = np.array([picked.numel() for _, picked in found], np.intp)
+        gathered.append(Gathered(np.array([column for column, _ in found], np.intp), sizes, HostCopy(copied)))
+    return gathered
+
+
+def _pick(tensor: Tensor) -> Tensor:
+    """At most 1,024 elements, evenly apart. The distance shares no factor with the last dimension, so that they do not
+    all come from a few columns of a matrix."""
+    flat = tensor.reshape(-1)
+    if flat.numel() <= _ELEMENTS:
+        return flat
+    apart = -(-flat.numel() // _ELEMENTS)
+    while math.gcd(apart, tensor.shape[-1]) > 1:
+        apart += 1
+    return flat[::apart]
+
+
+def _second_moments(
+    catalog: Catalog, optimizer: Optimizer
+) -> tuple[dict[int, Tensor], dict[int, tuple[float, float, Later | Now]]]:
+    """Adam's ``exp_avg_sq`` by column, with epsilon, beta2 and the number of steps it has seen."""
+    moments: dict[int, Tensor] = {}
+    floors: dict[int, tuple[float, float, Later | Now]] = {}
+    for group in optimizer.param_groups:
+        if "betas" not in group or "eps" not in group:
+            continue
+        steps: Later | Now | None = None
+        for parameter in group["params"]:
+            column, state = catalog.column(parameter), optimizer.state.get(parameter, {})
+            if column is None or "exp_avg_sq" not in state or "step" not in state:
+                continue
+            if steps is None or state["step"].device.type == "cpu":
+                steps = defer(state["step"])
+            if steps is not None:
+                moments[column] = state["exp_avg_sq"]
+                floors[column] = (float(group["eps"]), float(group["betas"][1]), steps)
+    return moments, floors
+
+
+def _join(parts: list[Gathered]) -> dict[int, Floats]:
+    joined: dict[int, Floats] = {}
+    for part in parts:
+        joined.update(part.per_column())
+    return joined
+
+
+def _pairs(a: dict[int, Floats], b: dict[int, Floats]) -> dict[int, tuple[Floats, Floats]]:
+    return {column: (values, b[column]) for column, values in a.items() if column in b}
+
+
+def _add(
+    rows: Rows,
+    name: str,
+    pairs: dict[int, tuple[Floats, Floats]],
+    of: Callable[[Floats, Floats], float | None],
+) -> None:
+    with np.errstate(all="ignore"):
+        values = {column: of(a, b) for column, (a, b) in pairs.items()}
+    there = {column: value for column, value in values.items() if value is not None}
+    if there:
+        rows[name] = (np.array(list(there), np.intp), np.array(list(there.values()), np.float64))
+
+
+def _update_ratio(before: Floats, after: Floats) -> float | None:
+    norm = np.linalg.norm(before)
+    return float(np.linalg.norm(after - before) / norm) if norm else None
+
+
+def _cosine(a: Floats, b: Floats) -> float | None:
+    norms = np.linalg.norm(a) * np.linalg.norm(b)
+    return float(np.dot(a, b) / norms) if norms else None
+
+
+def _adam_ratio(grad: Floats, second: Floats) -> float | None:
+    return float(np.sqrt(np.mean(grad**2 / second)))

@@ -1,0 +1,197 @@
+"""Sampled statistics against plain arithmetic on whole tensors."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from gradwatch.torch_.sampled import SAMPLED, Cadence, Sample
+
+from .conftest import Watch, mlp
+
+X = torch.randn(16, 6, generator=torch.Generator().manual_seed(1))
+
+
+class History:
+    """A loop that keeps copies of everything."""
+
+    def __init__(
+        self, watch: Watch, model: nn.Module, optimizer: torch.optim.Optimizer, steps: int = 12
+    ) -> None:
+        self.model, self.optimizer = model, optimizer
+        self.capture, self.seen = watch(model, optimizers=[optimizer], budget=1e6)
+        self.weights: list[dict[str, torch.Tensor]] = [self.copies()]
+        self.grads: list[dict[str, torch.Tensor]] = []
+        self.moments: list[dict[str, torch.Tensor]] = []
+        for _ in range(steps):
+            optimizer.zero_grad()
+            model(X).pow(2).mean().backward()
+            self.grads.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+            state = {n: optimizer.state.get(p, {}) for n, p in model.named_parameters()}
+            self.moments.append({n: s["exp_avg_sq"].clone() for n, s in state.items() if "exp_avg_sq" in s})
+            optimizer.step()
+            self.weights.append(self.copies())
+            assert len(self.seen.frames) == len(self.grads)
+
+    def copies(self) -> dict[str, torch.Tensor]:
+        return {name: p.detach().clone() for name, p in self.model.named_parameters()}
+
+
+def small(watch: Watch) -> History:
+    model = mlp()
+    return History(watch, model, torch.optim.AdamW(model.parameters(), lr=0.01, betas=(0.9, 0.95)))
+
+
+def test_they_come_every_ten_steps_and_are_declared_as_irregular(watch: Watch) -> None:
+    seen = small(watch).seen
+    held = [[name for name in SAMPLED if name in frame.values] for frame in seen.frames]
+    assert held[0] == ["weight_norm", "update_ratio", "zero_fraction"]
+    assert held[10] == list(SAMPLED) and not any(held[1:10]) and not held[11]
+    assert {s.cadence for s in seen.schemas[-1][1] if s.name in SAMPLED} == {0}
+
+
+def test_each_is_what_its_formula_says(watch: Watch) -> None:
+    history = small(watch)
+    seen, frame = history.seen, history.seen.frames[10]
+    before, after, grad, previous = (
+        history.weights[10],
+        history.weights[11],
+        history.grads[10],
+        history.grads[9],
+    )
+    for name in before:
+        w, w2, g, g2 = (x[name].double().flatten() for x in (before, after, grad, previous))
+        v = (history.moments[10][name].double().flatten() / (1 - 0.95**10)).clamp(min=1e-16)
+        expected = {
+            "weight_norm": w.norm(),
+            "update_ratio": (w2 - w).norm() / w.norm(),
+            "grad_cosine": torch.dot(g, g2) / (g.norm() * g2.norm()),
+            "sign_flips": (g * g2 < 0).double().mean(),
+            "zero_fraction": (g == 0).double().mean(),
+            "adam_ratio": (g**2 / v).mean().sqrt(),
+        }
+        for statistic, value in expected.items():
+            assert seen.norms(frame, statistic)[name] == pytest.approx(float(value), rel=1e-5), statistic
+
+
+def test_a_large_tensor_is_estimated_within_its_error(watch: Watch) -> None:
+    model = nn.Sequential(nn.Linear(6, 500), nn.ReLU(), nn.Linear(500, 400))
+    history = History(watch, model, torch.optim.SGD(model.parameters(), lr=0.1), steps=1)
+    w, w2, g = history.weights[0]["2.weight"], history.weights[1]["2.weight"], history.grads[0]["2.weight"]
+    seen, frame = history.seen, history.seen.frames[0]
+    assert seen.norms(frame, "weight_norm")["2.weight"] == pytest.approx(float(w.double().norm()), rel=1e-5)
+    assert seen.norms(frame, "update_ratio")["2.weight"] == pytest.approx(
+        float((w2 - w).norm() / w.norm()), rel=0.3
+    )
+    assert seen.norms(frame, "zero_fraction")["2.weight"] == pytest.approx(
+        float((g == 0).double().mean()), abs=0.08
+    )
+
+
+def test_dead_units_show_in_the_bias(watch: Watch) -> None:
+    model = mlp((6, 10, 3))
+    with torch.no_grad():
+        model[0].bias[:7] = -100.0
+    history = History(watch, model, torch.optim.SGD(model.parameters(), lr=0.01), steps=1)
+    assert history.seen.norms(history.seen.frames[0], "zero_fraction")["0.bias"] >= 0.69
+
+
+def test_what_has_no_meaning_is_absent(watch: Watch) -> None:
+    model = mlp((6, 4, 3))
+    nn.init.zeros_(model[0].bias)
+    model[2].weight.requires_grad_(False)
+    history = History(watch, model, torch.optim.SGD(model.parameters(), lr=0.01), steps=1)
+    seen, frame = history.seen, history.seen.frames[0]
+    assert set(seen.norms(frame, "update_ratio")) == {"0.weight", "2.weight", "2.bias"}
+    assert "2.weight" not in seen.norms(frame, "zero_fraction")
+    assert seen.norms(frame, "update_ratio")["2.weight"] == 0.0
+    assert "adam_ratio" not in frame.values
+
+
+def test_nan_gradients_stay_nan(watch: Watch) -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    _, seen = watch(model, optimizers=[optimizer])
+    model(X * float("nan")).mean().backward()
+    optimizer.step()
+    assert math.isnan(seen.norms(seen.frames[0], "update_ratio")["4.weight"])
+
+
+def test_a_skipped_step_has_none(watch: Watch) -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    _, seen = watch(model, optimizers=[optimizer])
+    scaler.scale(model(X * float("inf")).mean()).backward()
+    scaler.step(optimizer)
+    assert seen.number(seen.frames[0], "skipped") == 1.0 and not set(SAMPLED) & set(seen.frames[0].values)
+
+
+def test_scaled_gradients_are_unscaled_for_fused_adam(watch: Watch) -> None:
+    ratios = []
+    for scale in (1.0, 4096.0):
+        torch.manual_seed(4)
+        model = mlp()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, fused=True)
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=1000)
+        _, seen = watch(model, optimizers=[optimizer], budget=1e6)
+        for _ in range(11):
+            assert seen.frames or not seen.pending
+            optimizer.zero_grad()
+            scaler.scale(model(X).pow(2).mean()).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        ratios.append(seen.norms(seen.frames[10], "adam_ratio"))
+    assert ratios[0] == pytest.approx(ratios[1], rel=1e-3)
+
+
+def test_one_sample_waits_at_most(watch: Watch) -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    _, seen = watch(model, optimizers=[optimizer], budget=1e6)
+
+    def steps(n: int) -> int:
+        for _ in range(n):
+            optimizer.zero_grad()
+            model(X).mean().backward()
+            optimizer.step()
+        return sum(isinstance(sample, Sample) for frame in seen.pending for sample in frame.samples)  # type: ignore[attr-defined]
+
+    assert steps(35) == 1
+    assert seen.frames
+    assert steps(10) == 2
+
+
+def test_no_budget_no_samples(watch: Watch) -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    _, seen = watch(model, optimizers=[optimizer], budget=0.0)
+    for _ in range(11):
+        model(X).mean().backward()
+        optimizer.step()
+    assert not any(set(SAMPLED) & set(frame.values) for frame in seen.frames)
+
+
+def test_the_cadence_keeps_the_budget() -> None:
+    cadence = Cadence(0.01)
+    assert cadence.every == 10 and cadence.thinned == 1.0
+    for _ in range(30):
+        cadence.account(cost=0.003, step_time=0.01)
+    assert cadence.every == 40 and 0.003 / cadence.every <= 0.01 * 0.01
+    for _ in range(60):
+        cadence.account(cost=0.0005, step_time=0.01)
+    assert cadence.every == 10
+    cadence.account(cost=1e9, step_time=1e-9)
+    assert cadence.every == 40_960
+
+
+def test_due_steps_are_on_the_grid_of_the_cadence() -> None:
+    cadence = Cadence(0.01)
+    due = [step for step in range(100) if cadence.due(step)]
+    assert {b - a for a, b in pairwise(due)} == {10}
+    assert [step for step in range(100) if cadence.eve(step)] == [step - 1 for step in due[1:]] + [99]
+    assert not any(Cadence(0.0).due(step) for step in range(100))
