@@ -311,8 +311,9 @@ class Alerting:
             for state in states:
                 sql.save_state(conn, state)
             alerts = [sql.save_alert(conn, alert) for alert in unsaved.alerts.values()]
+            muted = {alert.id: alert.muted_until for alert in alerts}
             for kind, alert in unsaved.news:
-                self._queue(conn, kind, alert)
+                self._queue(conn, kind, replace(alert, muted_until=muted[alert.id]))
             return alerts
 
         async def save() -> None:

@@ -11,13 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import numpy as np
+
 from .alert_past import read_rows
 from .alerts.backtest import BackTest, Firing, can_skip, suspects
 from .alerts.globs import matching
 from .models import Rule, Run, SeriesQuery
 from .store import Store
 
-__all__ = ["Trial", "try_rule"]
+__all__ = ["Trial", "suggest", "try_on_healthy", "try_rule"]
 
 POINTS: Final = 2_000
 CELLS: Final = 1_000_000
@@ -30,6 +32,7 @@ _SETTLE: Final = 256
 """Steps read at a time while waiting for all to be normal again."""
 
 MOST_FIRINGS: Final = 200
+OTHERS: Final = 10
 SECONDS: Final = 2.0
 """After so many firings, or so long, the answer is what was found so far."""
 
@@ -68,6 +71,46 @@ def try_rule(store: Store, run: Run, rule: Rule, *, timer: Callable[[], float] =
     return Trial(
         firings=test.firings, series=len(names), from_step=first, to_step=min(step, end) - 1, complete=whole
     )
+
+
+def try_on_healthy(
+    store: Store, run: Run, rule: Rule, *, timer: Callable[[], float] = time.monotonic
+) -> tuple[int, int]:
+    """Tries the rule on up to ten newest finished runs of the same project, other than ``run``, as far as time permits:
+    in how many it was tried, and in how many of these it would have fired."""
+    deadline = timer() + SECONDS
+    tried = fired = 0
+    for other in store.runs(project=run.project, state="finished", limit=OTHERS + 1):
+        if other.id == run.id or tried == OTHERS or timer() > deadline:
+            continue
+        trial = try_rule(store, other, rule, timer=timer)
+        tried += bool(trial.series)
+        fired += bool(trial.firings)
+    return tried, fired
+
+
+def suggest(store: Store, run: Run, rule: Rule) -> float | None:
+    """A threshold that the run itself suggests: twice the 99th percentile of what is highest in each stretch of steps and
+    any layer (for "below": half the 1st percentile of what is lowest), to two digits. None if there is none to suggest."""
+    if rule.condition not in ("above", "below"):
+        return None
+    info = next(
+        (i for i in store.statistics(run.id) if (i.name, i.scope) == (rule.statistic, rule.scope)), None
+    )
+    _, columns = _series(store, run, rule, info.width) if info is not None else ([], ())
+    if not columns:
+        return None
+    query = SeriesQuery(statistic=rule.statistic, scope=rule.scope, rows=columns, points=POINTS)
+    series = store.series(run.id, query)
+    upwards = rule.condition == "above"
+    cells = series.high if upwards else series.low
+    extremes = np.fmax.reduce(cells, axis=0) if upwards else np.fmin.reduce(cells, axis=0)
+    finite = extremes[np.isfinite(extremes)].astype(np.float64)
+    if not finite.size:
+        return None
+    edge = float(np.percentile(finite, 99 if upwards else 1))
+    away = abs(edge) if upwards else -abs(edge) / 2
+    return float(f"{edge + away:.2g}")
 
 
 @dataclass(frozen=True, slots=True)

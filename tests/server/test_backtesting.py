@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.server.alerts.builders import a_rule, a_run, block, tensors
 
-from gradwatch.protocol import Batch, Block, Hello, Schema, Statistic, Tensor
+from gradwatch.protocol import Batch, Block, Bye, Hello, Schema, Statistic, Tensor
 from gradwatch_server.alerts.engine import Engine
-from gradwatch_server.backtesting import try_rule
+from gradwatch_server.backtesting import suggest, try_on_healthy, try_rule
 from gradwatch_server.models import Rule, Run
 from gradwatch_server.store import Store
 
@@ -121,3 +122,45 @@ def test_a_statistic_or_layer_that_the_run_lacks_never_fires(stored: tuple[Store
     ):
         trial = try_rule(store, run, a_rule(**fields))
         assert (trial.firings, trial.series, trial.complete) == ([], 0, True)
+
+
+def test_the_suggested_threshold_is_beyond_what_is_usual(stored: tuple[Store, Run]) -> None:
+    store, run = stored
+    above = suggest(store, run, a_rule(statistic="grad_norm", tensors="head.*"))
+    below = suggest(store, run, a_rule(statistic="grad_norm", tensors="blocks.*", condition="below"))
+    usual = np.exp(np.random.default_rng(1).normal(0, 0.3, 100_000))
+    assert above is not None and usual.max() < above < 20
+    assert below is not None and 0.05 < below < usual.min()
+    assert suggest(store, run, a_rule(statistic="grad_norm", tensors="*", condition="nonfinite")) is None
+    assert suggest(store, run, a_rule(statistic="lr")) is None
+
+
+def test_it_is_tried_on_finished_runs_of_the_project(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path / "gradwatch.db"))
+    for index, (project, top, state) in enumerate(
+        [
+            ("p", 1, "finished"),
+            ("p", 50, "finished"),
+            ("p", 50, "failed"),
+            ("q", 50, "finished"),
+            ("p", 50, "running"),
+        ]
+    ):
+        hello = Hello(
+            run_id=f"run{index}", run_key="k", project=project, name="n", stream=f"s{index}", segment="g"
+        )
+        stream = store.open_stream(hello, now=1.0).result(30).stream
+        statistic = Statistic(name="loss", scope="run", dtype="f8")
+        steps = np.arange(3, dtype=np.float64)
+        one = Block(statistic=0, steps=steps, times=steps, values=np.array([[1.0], [top], [1.0]]))
+        records: list[Any] = [
+            Schema(seq=0, id=0, statistics=(statistic,)),
+            Batch(seq=1, schema=0, blocks=(one,)),
+        ]
+        if state != "running":
+            records.append(Bye(seq=2, state=state, time=3.0))  # type: ignore[arg-type]
+        store.append(stream, records).done.result(30)
+    run = store.run("run4")
+    assert run is not None
+    assert try_on_healthy(store, run, a_rule(statistic="loss")) == (2, 1)
+    store.close()

@@ -15,6 +15,7 @@ __all__ = [
     "AlertReply",
     "AlertsReply",
     "KindsReply",
+    "Mute",
     "PreviewIn",
     "PreviewReply",
     "RuleReply",
@@ -154,6 +155,16 @@ class PreviewIn(_In):
 
     rule: dict[str, Any] = Field(json_schema_extra=RULE_SCHEMA)
     run: str = Field(max_length=512)
+    others: bool = Field(
+        default=False, description="Try it on the newest finished runs of the same project, too."
+    )
+
+
+class OthersOut(BaseModel):
+    """How the rule does on finished runs."""
+
+    runs: int = Field(description="Runs that it was tried on, at most ten.")
+    fired: int = Field(description="Runs in which it would have fired.")
 
 
 class FiringOut(BaseModel):
@@ -174,8 +185,12 @@ class PreviewReply(BaseModel):
     series: int = Field(description="How many series of the run the rule is about.")
     from_step: int = Field(description="Judged from this step on,")
     to_step: int = Field(description="up to this one.")
-    complete: bool = Field(description="Whether that is the whole run; false too when there are very many firings.")
+    complete: bool = Field(
+        description="Whether that is the whole run; false too when there are very many firings."
+    )
     sentence: str
+    suggested: float | None = Field(description="A threshold made from the run's own percentiles.")
+    others: OthersOut | None
 
 
 class AlertOut(BaseModel):
@@ -219,6 +234,14 @@ class Acknowledge(_In):
     """Somebody takes care of it."""
 
     note: str = Field(default="", max_length=2_000)
+
+
+class Mute(_In):
+    """No messages for a while."""
+
+    seconds: float | None = Field(
+        ge=0, le=366 * 86_400, description="For so long from now; 0 or null ends it."
+    )
 
 
 class ShareIn(_In):

@@ -47,3 +47,17 @@ async def acknowledge_alert(request: Request, alert_id: str, body: bodies.Acknow
     """Tells everybody that somebody takes care of it. The note replaces the one before."""
     alert = await services_of(request).alerting.note(alert_id, acknowledged=True, note=body.note.strip())
     return reply({"alert": alert_plain(alert, full=True)})
+
+
+@router.post(
+    "/{alert_id}/mute",
+    summary="Mute an alert",
+    response_model=bodies.AlertReply,
+    dependencies=[Depends(require_owner)],
+)
+async def mute_alert(request: Request, alert_id: str, body: bodies.Mute) -> Response:
+    """No more messages about this alert for a time: neither that it cleared nor that it fires again."""
+    services = services_of(request)
+    until = services.clock() + body.seconds if body.seconds else None
+    alert = await services.alerting.note(alert_id, muted_until=until)
+    return reply({"alert": alert_plain(alert, full=True)})

@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from ..alerts.kinds import COMMON, PARAMETERS, RULE_KINDS
 from ..alerts.sentences import rule_sentence
-from ..backtesting import try_rule
+from ..backtesting import suggest, try_on_healthy, try_rule
 from ..errors import NotFound
 from ..store.notify_queries import list_channels
 from . import alert_bodies as bodies
@@ -59,6 +59,11 @@ async def preview_rule(request: Request, body: bodies.PreviewIn) -> Response:
     if run is None:
         raise NotFound("There is no such run. It may have been deleted.")
     trial = await run_in_threadpool(try_rule, services.store, run, rule)
+    suggested = await run_in_threadpool(suggest, services.store, run, rule)
+    others = None
+    if body.others:
+        tried, fired = await run_in_threadpool(try_on_healthy, services.store, run, rule)
+        others = {"runs": tried, "fired": fired}
     return reply(
         {
             "fired": trial.firings[:MOST_SHOWN],
@@ -68,6 +73,8 @@ async def preview_rule(request: Request, body: bodies.PreviewIn) -> Response:
             "to_step": trial.to_step,
             "complete": trial.complete,
             "sentence": rule_sentence(rule),
+            "suggested": suggested,
+            "others": others,
         }
     )
 

@@ -164,6 +164,20 @@ def test_severity_choice_and_switch_decide_who_hears(server: Running, sink: Http
     assert ["X-Gradwatch-Signature" in headers for headers, _ in sink.got] == [True, True]
 
 
+def test_a_muted_alert_sends_nothing(server: Running, sink: HttpSink) -> None:
+    post(server, "/channels", {"kind": "webhook", "address": sink.url})
+    post(server, "/rules", RULE)
+    with Trainer(server, hello()) as trainer, server.owner() as api:
+        trainer.send(schema())
+        send(trainer, 1, 20)
+        (fired,) = sink.wait(1)
+        post(server, f"/alerts/{fired['alert']}/mute", {"seconds": 3600}, 200)
+        send(trainer, 2, 1)
+        send(trainer, 3, 20)
+        assert sink.wait(2)[1]["kind"] == "fired"
+        assert [a["cleared_step"] for a in api.get("/api/v1/alerts").json()["alerts"]] == [None, 200]
+
+
 def test_private_addresses_are_refused_with_the_way_out(tmp_path: Path, sink: HttpSink) -> None:
     with serving(tmp_path) as server:
         channel = post(server, "/channels", {"kind": "webhook", "address": sink.url})["channel"]

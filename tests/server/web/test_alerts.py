@@ -104,6 +104,20 @@ def test_an_acknowledgement_is_told_and_kept(server: Running) -> None:
         assert api.post(path, json={"note": "x" * 3000}).status_code == 422
 
 
+def test_a_muted_alert_says_until_when(server: Running) -> None:
+    make_rule(server, for_steps=1)
+    with server.owner() as api, Trainer(server, hello()) as trainer, Page(server) as page:
+        page.say(type="follow", run="run-1")
+        trainer.send(schema(), losses(1, 0, 20))
+        alert = settle(server, page, opened=True)
+        path = f"/api/v1/alerts/{alert['id']}/mute"
+        until = api.post(path, json={"seconds": 3600}).json()["alert"]["muted_until"]
+        assert abs(until - server.services.clock() - 3600) < 60
+        assert hear(page, "alert")["muted_until"] == until
+        assert api.post(path, json={"seconds": None}).json()["alert"]["muted_until"] is None
+        assert api.post(path, json={"seconds": -1}).status_code == 422
+
+
 def test_a_link_sees_the_alerts_of_its_run_without_notes(server: Running) -> None:
     make_rule(server, for_steps=1)
     with server.owner() as api:
