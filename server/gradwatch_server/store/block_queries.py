@@ -15,6 +15,7 @@ __all__ = [
     "LOWEST",
     "SeriesKey",
     "block_bodies",
+    "chunk_starts",
     "find_series",
     "lane_ends",
     "levels_end",
@@ -39,6 +40,7 @@ class SeriesKey:
     run_no: int
     series: int
     width: int
+    rank: int = MAIN_RANK
 
 
 _b: Final = t.blocks.c
@@ -73,6 +75,12 @@ _NEWEST: Final = (
     .where(_THIS_LEVEL & (_b.first_step < bindparam("high")))
     .order_by(_b.first_step.desc())
     .limit(2)
+)
+_STARTS: Final = (
+    select(_b.first_step)
+    .where((_b.run_no == bindparam("run_no")) & (_b.segment == bindparam("segment")) & (_b.level == 0))
+    .distinct()
+    .order_by(_b.first_step)
 )
 _LANE_ENDS: Final = (
     select(_b.series, _b.level, func.max(_b.first_step), func.max(_b.last_step))
@@ -111,7 +119,7 @@ def find_series(
     """The key of a series, None if the run is unknown or has none of that name."""
     given = {"run_id": run_id, "rank": rank, "scope": scope, "name": name}
     row = conn.execute(_FIND_SERIES, given).one_or_none()
-    return None if row is None else SeriesKey(*row)
+    return None if row is None else SeriesKey(*row, rank)
 
 
 def tail_bodies(
@@ -152,6 +160,11 @@ def lane_ends(conn: Connection, run_no: int, segment: int) -> dict[int, dict[int
     for series, level, first, last in conn.execute(_LANE_ENDS, {"run_no": run_no, "segment": segment}):
         found.setdefault(int(series), {})[int(level)] = (int(first), int(last))
     return found
+
+
+def chunk_starts(conn: Connection, run_no: int, segment: int) -> list[int]:
+    """Where chunks begin, of any series of a segment, in order."""
+    return [int(first) for first in conn.execute(_STARTS, {"run_no": run_no, "segment": segment}).scalars()]
 
 
 def tail_sizes(conn: Connection, run_no: int, segment: int, rank: int) -> list[tuple[int, int, int]]:

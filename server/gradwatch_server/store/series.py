@@ -71,8 +71,9 @@ class SegmentReader:
     @cached_property
     def tail(self) -> list[Piece]:
         """What is not in chunks yet, in order."""
-        bodies = tail_bodies(self._conn, self._key.run_no, self._segment, after=self.stored)
-        wanted = {self._key.series}
+        key = self._key
+        bodies = tail_bodies(self._conn, key.run_no, self._segment, key.rank, after=self.stored)
+        wanted = {key.series}
         pieces = [
             piece.between(self.stored + 1, _END) for _, _, body in bodies for piece in unpack(body, wanted)
         ]

@@ -241,6 +241,10 @@ class Store:
         """Changes what people say of a run; None leaves it as it is. The future raises NotFound."""
         return self._intake.update_run(run_id, name=name, tags=tags, notes=notes)
 
+    def restore_run(self, run: Run, key_hash: str) -> Future[None]:
+        """See :meth:`.intake.Intake.restore_run`."""
+        return self._intake.restore_run(run, key_hash)
+
     def delete_run(self, run_id: str) -> Future[None]:
         """Forgets the run; its space is freed soon after. Streams of it are closed. The future raises NotFound."""
         return self._intake.delete_run(run_id)

@@ -29,6 +29,7 @@ __all__ = [
     "insert_segment",
     "insert_stream",
     "put_blocks",
+    "restore_run",
     "save_run",
 ]
 
@@ -324,6 +325,18 @@ def edit_run(conn: Connection, run_no: int, changed: Mapping[str, Any]) -> None:
     values = {name: to_json(value) if name == "tags" else value for name, value in changed.items()}
     if values:
         conn.execute(update(t.runs).where(t.runs.c.no == run_no).values(values))
+
+
+def restore_run(conn: Connection, run_no: int, run: Run, key_hash: str) -> None:
+    """Everything that an imported run says of itself and that following its records again doesn't give."""
+    values = {
+        "key_hash": key_hash,
+        "created_at": run.created_at,
+        "tags": to_json(run.tags),
+        "notes": run.notes,
+        **_streamed(run),
+    }
+    conn.execute(update(t.runs).where(t.runs.c.no == run_no).values(values))
 
 
 def delete_run(conn: Connection, run_no: int, run_id: str) -> None:
