@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from ..errors import StoreError
@@ -15,6 +16,9 @@ from .series import CHUNK_STEPS
 __all__ = ["Background"]
 
 RETRY_S: Final = 2.0
+BEHIND_BYTES: Final = 256 << 20
+"""How much may wait to be put in order before acknowledgements are held back. It is durable all the same."""
+
 _TRASH_ROWS: Final = 64
 """Big rows removed in one transaction, so that deleting a long run holds nobody up."""
 
@@ -33,7 +37,10 @@ class Background:
         self._one = threading.Lock()
         self._wake = threading.Condition()
         self._due: dict[Lane, bool] = {}
+        self._busy: tuple[Lane, ...] = ()
         self._begun: dict[Lane, int] = {}
+        self._bytes: dict[Lane, int] = {}
+        self._held: list[Callable[[], None]] = []
         self._trash = False
         self._gone: list[int] = []
         self._stopping = False
@@ -51,16 +58,39 @@ class Background:
             self._wake.notify()
         if self._thread is not None:
             self._thread.join()
+        self._let_go()
 
-    def stored(self, lane: Lane, last_step: int, *, ended: bool) -> None:
+    def stored(self, lane: Lane, last_step: int, nbytes: int, *, ended: bool) -> None:
         """Rows of ``lane`` were committed. It is due when they go beyond a chunk, or when its stream has ended."""
         number = last_step // CHUNK_STEPS
+        with self._wake:
+            self._bytes[lane] = self._bytes.get(lane, 0) + nbytes
         begun = self._begun.setdefault(lane, number)
         if number > begun or ended:
             self._begun[lane] = max(number, begun)
             with self._wake:
                 self._due[lane] = self._due.get(lane, False) or ended
                 self._wake.notify()
+
+    def when_keeping_up(self, fn: Callable[[], None]) -> None:
+        """Calls ``fn`` at once, or later if compaction is far behind: whoever waits for it then sends no more meanwhile."""
+        with self._wake:
+            late = self._thread is not None and not self._stopping and self._behind() > BEHIND_BYTES
+            if late:
+                self._held.append(fn)
+        if not late:
+            fn()
+
+    def _behind(self) -> int:
+        return sum(self._bytes.get(lane, 0) for lane in {*self._due, *self._busy})
+
+    def _let_go(self) -> None:
+        with self._wake:
+            if self._behind() > BEHIND_BYTES and not self._stopping:
+                return
+            held, self._held = self._held, []
+        for fn in held:
+            fn()
 
     def deleted(self, run_no: int) -> None:
         """A run was deleted."""
@@ -98,16 +128,22 @@ class Background:
             while self._gone:
                 self._compactor.forget(self._gone.pop())
             lane = next(iter(self._due), None)
-            return lane, lane is not None and self._due.pop(lane)
+            if lane is None:
+                return None, False
+            self._busy = (lane,)
+            return lane, self._due.pop(lane)
 
     def _compact(self, lane: Lane, everything: bool) -> None:
-        more = True
+        more, nbytes = True, 0
         try:
-            more = self._compactor.compact(lane, everything=everything)
+            more, nbytes = self._compactor.compact(lane, everything=everything)
         finally:
-            if more:
-                with self._wake:
+            with self._wake:
+                self._busy = ()
+                self._bytes[lane] = max(0, self._bytes.get(lane, 0) - nbytes)
+                if more:
                     self._due[lane] = self._due.get(lane, False) or everything
+            self._let_go()
 
     def _look(self) -> None:
         lanes = self._database.read(block_queries.tail_lanes)

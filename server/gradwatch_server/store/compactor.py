@@ -67,15 +67,16 @@ class Compactor:
         self._database = database
         self._known: OrderedDict[Lane, dict[int, _SeriesState]] = OrderedDict()
 
-    def compact(self, lane: Lane, *, everything: bool = False) -> bool:
-        """One pass. Without ``everything`` only whole chunks are made. True if there may be more to do.
+    def compact(self, lane: Lane, *, everything: bool = False) -> tuple[bool, int]:
+        """One pass. Without ``everything`` only whole chunks are made. Whether there may be more to do, and how many bytes of
+        the tail were put in order.
 
         Raises:
             StoreError: the database failed. Nothing is changed then.
         """
         found = self._database.read(lambda conn: self._load(conn, lane, everything))
         if found is None:
-            return False
+            return False, 0
         bodies, states, more = found
         self._known.pop(lane, None)  # until the result is durable
         work = _Pass(lane, states, self._database)
@@ -85,9 +86,10 @@ class Compactor:
                 lambda conn: writes.put_blocks(conn, lane.run_no, work.blocks, work.merged, done)
             ).result()
             if not kept:
-                return False
+                return False, 0
         self._remember(lane, states)
-        return more and bool(done)
+        gone = set(done)
+        return more and bool(done), sum(len(body) for id, _, body in bodies if id in gone)
 
     def forget(self, run_no: int) -> None:
         """Drops what is known of a run."""

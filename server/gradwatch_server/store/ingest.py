@@ -62,6 +62,11 @@ class Changes:
     """Where the stream stands when these are stored."""
 
     @property
+    def nbytes(self) -> int:
+        """About what the pieces take."""
+        return sum(piece.values.nbytes for piece in self.pieces)
+
+    @property
     def last_step(self) -> int:
         """Newest step among the pieces, -1 without any."""
         return max((int(piece.steps[-1]) for piece in self.pieces), default=-1)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -176,9 +177,9 @@ class Intake:
                 continue
             stream = changes.stream
             lane = Lane(stream.live.no, stream.segment, stream.rank)
-            self._background.stored(lane, changes.last_step, ended=changes.ended)
+            self._background.stored(lane, changes.last_step, changes.nbytes, ended=changes.ended)
             one.appended.marks = changes.marks
-            one.appended.done.set_result(changes.next_seq)
+            self._background.when_keeping_up(partial(one.appended.done.set_result, changes.next_seq))
 
     def _forget(self, live: LiveRun, reason: str) -> None:
         if self._lives.get(live.run.id) is live:

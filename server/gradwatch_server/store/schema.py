@@ -13,7 +13,7 @@ from sqlalchemy import URL, Engine, MetaData, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import StoreError
-from . import alert_tables, health_tables, tables, token_tables
+from . import alert_tables, audit_tables, health_tables, tables, token_tables
 from .database import Database, Reader
 from .engines import Engines, explain, parse_url
 from .sqlite_file import FileLock, network_file_system
@@ -23,7 +23,7 @@ __all__ = ["HEAD", "metadata", "open_database", "open_reader"]
 HEAD: Final = "0001"
 """The newest migration in :mod:`.migrations`."""
 
-TABLE_MODULES: Final = (tables, alert_tables, health_tables, token_tables)
+TABLE_MODULES: Final = (tables, alert_tables, health_tables, token_tables, audit_tables)
 """The modules whose tables make up the database."""
 
 metadata: Final[MetaData] = tables.metadata
