@@ -17,6 +17,7 @@ from .errors import StoreError
 from .services import open_services
 from .web import (
     alerts,
+    audit,
     bodies,
     channels,
     entry,
@@ -28,6 +29,7 @@ from .web import (
     rules,
     runs,
     shares,
+    snapshots,
     static,
     tokens,
 )
@@ -84,7 +86,7 @@ def create_app(config: Config, *, clock: Callable[[], float] = time.time) -> Fas
 
 def _api() -> APIRouter:
     """Everything that :func:`~.web.access.guard` watches over."""
-    api = APIRouter(prefix="/api/v1", dependencies=[Depends(guard)], responses=_ERRORS)
-    for module in (runs, rules, alerts, channels, shares, incidents, tokens):
+    api = APIRouter(prefix="/api/v1", dependencies=[Depends(guard), Depends(audit.audited)], responses=_ERRORS)
+    for module in (runs, rules, alerts, channels, shares, incidents, tokens, audit, snapshots):
         api.include_router(module.router)
     return api

@@ -35,6 +35,7 @@ __all__ = [
     "require_manager",
     "require_owner",
     "require_run",
+    "route_of",
     "same_origin",
     "services_of",
     "share_viewer",
@@ -73,6 +74,8 @@ class Identity:
 
     viewer: Viewer
     session: str = ""
+    who: str = ""
+    """For the audit log: the id of the token, "server" for the server's own."""
 
 
 def services_of(connection: HTTPConnection) -> Services:
@@ -110,14 +113,20 @@ async def _identify(connection: HTTPConnection, services: Services) -> Identity:
         return Identity(viewer=await share_viewer(services, token))
     scheme, _, secret = connection.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        return Identity(viewer=viewer_with(services.keyring.grant_of(secret.strip())))
+        grant = services.keyring.grant_of(secret.strip())
+        return Identity(viewer=viewer_with(grant), who=_name(grant))
     cookie = connection.cookies.get(cookie_name(services.instance), "")
     session = services.sessions.check(cookie, services.clock()) if cookie else None
     if session is None and services.config.insecure_open:
-        return Identity(viewer=OWNER, session=OPEN_SESSION)
+        return Identity(viewer=OWNER, session=OPEN_SESSION, who=OPEN_SESSION)
     if session is None:
         raise NotSignedIn
-    return Identity(viewer=viewer_with(services.keyring.grant(services.sessions.key_of(session))), session=session)
+    grant = services.keyring.grant(services.sessions.key_of(session))
+    return Identity(viewer=viewer_with(grant), session=session, who=_name(grant))
+
+
+def _name(grant: Grant | None) -> str:
+    return "" if grant is None else grant.id or "server"
 
 
 def viewer_with(grant: Grant | None) -> Viewer:
@@ -210,13 +219,20 @@ async def guard(request: Request) -> None:
     viewer = await viewer_of(request)
     if viewer.may_edit:
         return
-    # Some versions of FastAPI give a route's path with the prefixes of its routers, others without.
-    route = "/api/v1" + getattr(request.scope.get("route"), "path", "").removeprefix("/api/v1")
+    route = route_of(request)
     if route not in SHARED:
         raise Forbidden("This link doesn't show that.")
     run_id = request.path_params.get("run_id") or request.query_params.get("run")
     if route != "/api/v1/runs" and (run_id is None or not viewer.may_see(run_id)):
         raise NotFound("There is no such run. It may have been deleted.")
+
+
+def route_of(request: Request) -> str:
+    """The path of the API's route that was matched, with ``{...}`` for its parameters.
+
+    Some versions of FastAPI give a route's path with the prefixes of its routers, others without.
+    """
+    return "/api/v1" + str(getattr(request.scope.get("route"), "path", "")).removeprefix("/api/v1")
 
 
 def same_origin(connection: HTTPConnection) -> bool:
