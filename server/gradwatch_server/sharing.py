@@ -146,7 +146,7 @@ def reach_of(config: Config, port: int, asked: str) -> Reach:
             advice=(
                 f"For others: start the server with --host 0.0.0.0 --token YOUR_TOKEN, or give --public-url if it is "
                 f"behind a proxy; or let them run: ssh -N -L {port}:127.0.0.1:{port} {socket.gethostname()}, and open "
-                "the link there."
+                "the link there; or save a snapshot and send that file."
             ),
             address=config.link(port),
         )

@@ -23,6 +23,12 @@ TITLES = {
 _JUDGED = {"mean": "on average over", "min": "at its smallest over", "max": "at its largest over"}
 
 
+def clean(text: str) -> str:
+    """Without control characters and those that turn the direction of writing: names come from anywhere, and one with such
+    a character would garble the sentence around it."""
+    return "".join(character if character.isprintable() else "�" for character in text)
+
+
 def number(value: float) -> str:
     """A number for a sentence: four significant digits, thousands as they are, NaN and infinity by their names."""
     if math.isnan(value):
@@ -59,10 +65,10 @@ def alert_sentence(rule: Rule, alert: Alert) -> str:
 
 
 def _subject(rule: Rule, where: str) -> str:
-    title = TITLES.get(rule.statistic, rule.statistic)
+    title = TITLES.get(rule.statistic, clean(rule.statistic))
     if not where:
         return title
-    return f"{title} of {'any layer' if where == '*' else where}"
+    return f"{title} of {'any layer' if where == '*' else clean(where)}"
 
 
 def _condition(rule: Rule, subject: str) -> str:

@@ -6,12 +6,14 @@ import hashlib
 from typing import Literal
 
 from ..alerts.incidents import RANK
-from ..alerts.sentences import number
+from ..alerts.sentences import clean, number
 from ..models import Alert, Channel, Notification, Run
 
 __all__ = ["RANK", "a_test", "body_of", "compose", "notification_id"]
 
 MOST_WORST = 5
+LONGEST = 4_000
+"""Characters of a message's text: some services refuse more."""
 
 
 def compose(
@@ -24,8 +26,8 @@ def compose(
     now: float,
 ) -> Notification:
     """The message about an alert to one channel. ``link`` is the address of the server's pages."""
-    name = _clean(f"{run.project} / {run.name}" if run is not None else alert.run_id)
-    rule = _clean(alert.rule_name)
+    name = clean(f"{run.project} / {run.name}" if run is not None else alert.run_id)
+    rule = clean(alert.rule_name)
     head = {"info": "Note", "warning": "Warning", "critical": "Critical"}[alert.severity]
     if kind == "fired":
         title = f"{head}: {rule} ({name})"
@@ -46,7 +48,7 @@ def compose(
         kind=kind,
         severity=alert.severity,
         title=title,
-        text=_clean("\n".join(lines)),
+        text="\n".join(clean(line) for line in lines)[:LONGEST],
         link=f"{link}/runs/{alert.run_id}?alert={alert.id}",
         created_at=now,
         due_at=now,
@@ -63,7 +65,7 @@ def a_test(channel: Channel, *, link: str, now: float, id: str) -> Notification:
         kind="test",
         severity="info",
         title="Test from gradwatch",
-        text=f"The channel {_clean(channel.name)!r} works: alerts will arrive here.",
+        text=f"The channel {clean(channel.name)!r} works: alerts will arrive here.",
         link=link,
         created_at=now,
         due_at=now,
@@ -95,8 +97,3 @@ def _ended(alert: Alert) -> str:
     how = f"Closed: {alert.reason}." if alert.reason else f"Fine again at step {until}."
     peak = "" if alert.condition in ("incident", "silent") else f" (peak: {number(alert.peak)})"
     return f"{how} It was open since step {alert.opened_step:,}{peak}."
-
-
-def _clean(text: str) -> str:
-    """Without control characters and those that turn the direction of writing: names come from anywhere."""
-    return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)[:2_000]

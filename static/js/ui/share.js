@@ -36,7 +36,8 @@ export function openShare(store, { run, view = () => "" }) {
       made,
       list,
     );
-    foot.append(button("Done", close));
+    const file = `${store.get().boot.base}/api/v1/runs/${encodeURIComponent(run.id)}/snapshot`;
+    foot.append(el("a", { class: "button", href: file, download: "", title: "One HTML file that opens without this server" }, "Save a snapshot"), button("Done", close));
   });
 }
 

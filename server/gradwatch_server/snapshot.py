@@ -1,0 +1,204 @@
+"""A run frozen into one HTML file: it opens with no server and no network, and its charts still zoom.
+
+It holds what a share link shows, nothing more; data and plotly.js stand inside it.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from .alert_plain import alert_plain
+from .alerts.sentences import clean
+from .errors import Invalid
+from .models import FLAG_INF, FLAG_NAN, Alert, Run, Series, SeriesQuery
+from .store import Store
+
+__all__ = ["Look", "build", "file_name", "look_at"]
+
+POINTS: Final = 800
+MOST_LINES: Final = 12
+MOST_ROWS: Final = 150
+"""Layers in the heat map; of more, the groups are drawn instead, then the first so many."""
+
+FIRST: Final = ("global_grad_norm", "global_grad_norm_clipped", "loss")
+"""Run-level statistics that are drawn before all others."""
+
+_LEFT_OUT: Final = ("clip_coef", "clip_limit", "skipped", "loss_scale", "step_time")
+_POLICY: Final = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """What a snapshot shows: the run, its numbers as plain data, its alerts, and how it does in a sentence."""
+
+    run: Run
+    steps: list[int]
+    lines: list[dict[str, Any]]
+    heat: dict[str, Any] | None
+    alerts: Sequence[Alert]
+    sentence: str
+
+
+def look_at(
+    store: Store,
+    run: Run,
+    alerts: Sequence[Alert],
+    sentence: str,
+    from_step: int = 0,
+    to_step: int | None = None,
+) -> Look:
+    """Reads what a snapshot of steps ``from_step`` to ``to_step`` (exclusive, None for all) shows. Blocks.
+
+    Raises:
+        Invalid: there is nothing in that range.
+    """
+    end = min(to_step or run.last_step + 1, run.last_step + 1)
+    start = max(from_step, run.first_step, 0)
+    if start >= end:
+        raise Invalid("This run has no steps there.", {"from": "There are no steps there."})
+    width = 1
+    while (end - start) / width > POINTS:
+        width *= 4
+    buckets = range(start // width, (end - 1) // width + 1)
+    known = store.statistics(run.id)
+    names = [
+        info.name for info in known if info.scope == "run" and info.width == 1 and info.name not in _LEFT_OUT
+    ]
+    names.sort(key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name))
+
+    def read(statistic: str, scope: str, rows: tuple[int, ...] | None) -> _Table:
+        query = SeriesQuery(
+            statistic=statistic, scope=scope, rows=rows, from_step=start, to_step=end, points=len(buckets)
+        )
+        return _Table.of(store.series(run.id, query), buckets, width)
+
+    lines = [_line(name, read(name, "run", None), buckets, width) for name in names[:MOST_LINES]]
+    scopes = {info.scope for info in known if info.name == "grad_norm"}
+    heat = _heat(store, run, read) if "tensor" in scopes else None
+    steps = [bucket * width for bucket in buckets]
+    return Look(run=run, steps=steps, lines=lines, heat=heat, alerts=alerts, sentence=sentence)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Table:
+    """A series laid over the snapshot's own buckets, ``[rows, n]``; NaN where there is nothing."""
+
+    low: npt.NDArray[np.float64]
+    high: npt.NDArray[np.float64]
+    last: npt.NDArray[np.float64]
+    odd: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, series: Series, buckets: range, width: int) -> _Table:
+        """Buckets of the series may be narrower: each goes into the wider one that it lies in."""
+        rows, n = series.last.shape
+        low, high, last = (np.full((rows, len(buckets)), np.nan) for _ in range(3))
+        odd = np.zeros((rows, len(buckets)), np.bool_)
+        places = (np.arange(n) + series.first_bucket) * series.width // width - buckets.start
+        for source, place in enumerate(places.tolist()):
+            if 0 <= place < len(buckets):
+                low[:, place] = np.fmin(low[:, place], series.low[:, source])
+                high[:, place] = np.fmax(high[:, place], series.high[:, source])
+                value = series.last[:, source]
+                last[:, place] = np.where(np.isfinite(value), value, last[:, place])
+                odd[:, place] |= (series.flags[:, source] & (FLAG_NAN | FLAG_INF)) != 0
+        return cls(low, high, last, odd)
+
+
+def _line(name: str, table: _Table, buckets: range, width: int) -> dict[str, Any]:
+    odd = [(buckets.start + place) * width for place in np.flatnonzero(table.odd[0]).tolist()]
+    return {
+        "name": clean(name),
+        "low": _numbers(table.low[0]),
+        "high": _numbers(table.high[0]),
+        "last": _numbers(table.last[0]),
+        "odd": odd[:200],
+        "log": "norm" in name or name == "lr",
+    }
+
+
+def _heat(store: Store, run: Run, read: Any) -> dict[str, Any]:
+    """Deviation of each layer from its own normal in the snapshot: robust z-score of log2 of the norm, cut at +-6."""
+    tensors, groups = store.tensors(run.id), store.groups(run.id)
+    whole = len(tensors) <= MOST_ROWS or not groups
+    scope = "tensor" if whole else "group"
+    names = [tensor.name for tensor in tensors] if whole else [group.path or "(all)" for group in groups]
+    names = [clean(name) for name in names]
+    rows = tuple(range(min(len(names), MOST_ROWS)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log2(np.where(np.isposinf(high := read("grad_norm", scope, rows).high), np.nan, high))
+    logs[~np.isfinite(logs)] = np.nan
+    z = np.full(logs.shape, np.nan)
+    for row in range(len(logs)):
+        known = logs[row][~np.isnan(logs[row])]
+        if known.size:
+            centre = np.median(known)
+            spread = max(1.4826 * float(np.median(np.abs(known - centre))), 0.15)
+            z[row] = np.clip((logs[row] - centre) / spread, -6, 6)
+    kind = "layer" if whole else "group of layers"
+    title = f"Gradient norm of each {kind}: deviation from its own normal (log2, robust z-score)"
+    if len(names) > len(rows):
+        title += f"; the first {len(rows)} of {len(names):,}"
+    return {"title": title, "names": [names[row] for row in rows], "z": [_numbers(row) for row in z]}
+
+
+def _numbers(values: npt.NDArray[np.float64]) -> list[float | None]:
+    return [float(f"{value:.4g}") if math.isfinite(value) else None for value in values.tolist()]
+
+
+def build(look: Look, *, plotly: bytes, script: bytes, style: bytes, made: str) -> str:
+    """The file. ``made`` says when it was made, for people."""
+    run = look.run
+    title = html.escape(clean(f"{run.project} / {run.name}"))
+    facts = f"Run {run.id}, {run.state}; steps {look.steps[0]:,} to {run.last_step:,}, {run.tensor_count:,} tensors."
+    data = {
+        "steps": look.steps,
+        "lines": look.lines,
+        "heat": look.heat,
+        "alerts": [_alert(alert) for alert in look.alerts],
+    }
+    return "".join((
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n',
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
+        f"<title>{title} · gradwatch snapshot</title>\n<style>\n{style.decode()}</style>\n</head>\n<body>\n",
+        f"<h1>{title}</h1>\n<p>{html.escape(look.sentence)}</p>\n",
+        f'<p class="muted">{html.escape(facts)} Frozen {html.escape(made)}.</p>\n',
+        '<div id="charts"></div>\n<section><h2>Alerts</h2><ul id="alerts"></ul></section>\n',
+        f'<script type="application/json" id="data">{_embedded(data)}</script>\n',
+        f"<script>{_script(plotly)}</script>\n<script>\n{_script(script)}</script>\n</body>\n</html>\n",
+    ))  # fmt: skip
+
+
+def _alert(alert: Alert) -> dict[str, Any]:
+    plain = alert_plain(alert, full=False)
+    text = plain["sentence"]
+    if alert.cleared_step is not None:
+        text += f" Cleared at step {alert.cleared_step:,}."
+    return {"text": text, "severity": alert.severity, "open": alert.cleared_step is None}
+
+
+def _embedded(data: Any) -> str:
+    """JSON that no name in it can end the script element with, or begin another."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _script(source: bytes) -> str:
+    return source.decode().replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def file_name(run: Run) -> str:
+    """A harmless file name of ASCII letters, digits, dots and dashes."""
+    name = "".join(
+        c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in f"{run.project}-{run.name}"
+    )
+    return f"{name.strip('-')[:80] or 'run'}-step-{max(run.last_step, 0)}.html"
