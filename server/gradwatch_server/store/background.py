@@ -22,6 +22,9 @@ BEHIND_BYTES: Final = 256 << 20
 _TRASH_ROWS: Final = 64
 """Big rows removed in one transaction, so that deleting a long run holds nobody up."""
 
+_SHRINK_PAGES: Final = 256
+"""Pages given back in one transaction."""
+
 log = logging.getLogger("gradwatch.store")
 
 
@@ -41,7 +44,7 @@ class Background:
         self._begun: dict[Lane, int] = {}
         self._bytes: dict[Lane, int] = {}
         self._held: list[Callable[[], None]] = []
-        self._trash = False
+        self._trash = self._shrink = False
         self._gone: list[int] = []
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -120,6 +123,12 @@ class Background:
                 self._trash = self._database.write(
                     lambda conn: writes.empty_trash(conn, _TRASH_ROWS)
                 ).result()
+                self._shrink = not self._trash
+                return True
+            if self._shrink:
+                self._shrink = self._database.write(
+                    lambda conn: writes.shrink_file(conn, _SHRINK_PAGES)
+                ).result()
                 return True
         return False
 
@@ -156,7 +165,7 @@ class Background:
         looked = False
         while True:
             with self._wake:
-                while looked and not (self._stopping or self._due or self._trash):
+                while looked and not (self._stopping or self._due or self._trash or self._shrink):
                     self._wake.wait()
                 if self._stopping:
                     return

@@ -92,6 +92,7 @@ def _sqlite(url: URL, *, writes: bool) -> Engine:
     )
     pragmas = [
         f"page_size = {PAGE_BYTES}",
+        "auto_vacuum = INCREMENTAL",
         "synchronous = FULL",
         "cache_size = -65536" if writes else "cache_size = -8192",
         "mmap_size = 1073741824",

@@ -31,6 +31,7 @@ __all__ = [
     "put_blocks",
     "restore_run",
     "save_run",
+    "shrink_file",
 ]
 
 _RUN_FIELDS: Final = [
@@ -47,6 +48,9 @@ _RUN_FIELDS: Final = [
     "tensor_count",
 ]
 """Columns of ``runs`` that streaming changes and that are stored as they are."""
+
+KEPT_PAGES: Final = 1024
+"""Free pages that a file keeps (16 MB): the tail needs them again and again."""
 
 _RUN_MOVES: Final = (
     update(t.runs)
@@ -362,4 +366,19 @@ def empty_trash(conn: Connection, limit: int) -> bool:
         if conn.execute(delete(table).where(table.c.id.in_(some))).rowcount:
             return True
     conn.execute(delete(t.trash).where(t.trash.c.run_no == run_no))
+    return True
+
+
+def shrink_file(conn: Connection, pages: int) -> bool:
+    """Gives at most ``pages`` free pages of a SQLite file back to the system, all but those that new rows will take at once.
+    False when nothing is left to do. PostgreSQL does that by itself."""
+    if conn.dialect.name != "sqlite":
+        return False
+    spare = int(conn.exec_driver_sql("PRAGMA freelist_count").scalar_one()) - KEPT_PAGES
+    if spare <= 0:
+        return False
+    driver = conn.connection.cursor()
+    driver.execute(f"PRAGMA incremental_vacuum({min(pages, spare)})")
+    driver.fetchall()  # each page is a step of the statement
+    driver.close()
     return True

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import Table, func, select
+from sqlalchemy import Connection, Table, func, select
 from tests.server.store.helpers import RUN, WAIT, batch, declared, opened
 
 from gradwatch.protocol import Bye
@@ -21,6 +21,15 @@ def count(store: Store, table: Table) -> int:
     return store.database.read(
         lambda conn: int(conn.execute(select(func.count()).select_from(table)).scalar_one())
     )
+
+
+def file_size(store: Store) -> int:
+    """Bytes in use by the pages of a SQLite file."""
+
+    def pages(conn: Connection) -> int:
+        return int(conn.exec_driver_sql("PRAGMA page_count").scalar_one()) * 16384
+
+    return store.database.read(pages) if store.database.dialect == "sqlite" else 0
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -65,16 +74,23 @@ def test_what_a_killed_server_left_over_is_done_by_the_next(tmp_path: Path) -> N
 def test_a_deleted_run_gives_its_space_back(address: str) -> None:
     store = Store.open(address, clock=lambda: 1000.0, background=False)
     stream = opened(store).stream
-    store.append(stream, [declared(), batch(1, 0, np.ones((40_000, 4), np.float32))]).done.result(WAIT)
+    random = np.random.default_rng(9)
+    names = tuple(f"t{i}" for i in range(300))
+    store.append(stream, [declared(names=names)]).done.result(WAIT)
+    for seq in range(1, 11):
+        sent = random.random((2000, 300), dtype=np.float32)
+        store.append(stream, [batch(seq, 2000 * (seq - 1), sent)]).done.result(WAIT)
     store.compact()
     keep = opened(store, run_id="keep", stream="k").stream
     store.append(keep, [declared(), batch(1, 0, np.ones((600, 4), np.float32))]).done.result(WAIT)
     store.compact()
-    before = count(store, t.blocks)
+    before, size = count(store, t.blocks), file_size(store)
     store.delete_run(RUN).result(WAIT)
     store.compact()
     assert 0 < count(store, t.blocks) < before / 10
     assert count(store, t.trash) == 0
+    if store.database.dialect == "sqlite":
+        assert file_size(store) < size - 5_000_000, "the file has not become smaller"
     assert len(store.values("keep", "grad_norm").steps) == 600
     store.close()
 
