@@ -28,6 +28,7 @@ __all__ = [
     "save_alert",
     "save_rule",
     "save_state",
+    "start_states",
 ]
 
 
@@ -75,6 +76,16 @@ def save_state(conn: Connection, state: RuleState) -> None:
     same = (rule_states.c.rule_id == state.rule_id) & (rule_states.c.run_id == state.run_id)
     if not conn.execute(update(rule_states).where(same).values(**row)).rowcount:
         conn.execute(insert(rule_states).values(rule_id=state.rule_id, run_id=state.run_id, **row))
+
+
+def start_states(conn: Connection, rule: Rule, data: str) -> None:
+    """A new or edited rule judges what comes from now on: up to here it has nothing to say of runs that may go on."""
+    going = select(runs.c.id, runs.c.last_step).where(runs.c.state.in_(("running", "lost")))
+    for row in conn.execute(going.order_by(runs.c.last_seen.desc()).limit(_MOST_STARTED)).all():
+        step = float(row.last_step)
+        save_state(
+            conn, RuleState(rule_id=rule.id, run_id=row.id, version=rule.version, step=step, data=data)
+        )
 
 
 def save_alert(conn: Connection, alert: Alert) -> Alert:
@@ -158,6 +169,7 @@ def close_alerts(
     return [_expect(find_alert(conn, row.id)) for row in found]
 
 
+_MOST_STARTED = 500
 _RULE_FIELDS = {field.name for field in fields(Rule)}
 
 

@@ -69,6 +69,7 @@ _BODIES: Final = (
     select(_b.first_step, _b.body)
     .where(_THIS_LEVEL & (_b.first_step >= bindparam("low")) & (_b.first_step < bindparam("high")))
     .order_by(_b.first_step)
+    .limit(bindparam("most"))
 )
 _NEWEST: Final = (
     select(_b.last_step, _b.body)
@@ -131,10 +132,10 @@ def tail_bodies(
 
 
 def block_bodies(
-    conn: Connection, key: SeriesKey, segment: int, level: int, low: int, high: int
+    conn: Connection, key: SeriesKey, segment: int, level: int, low: int, high: int, most: int = 2**31
 ) -> list[tuple[int, bytes]]:
-    """Blocks of a level that begin in ``low <= first_step < high``, in order: first step and body."""
-    given = {**_given(key, segment), "level": level, "low": low, "high": high}
+    """The first ``most`` blocks of a level that begin in ``low <= first_step < high``, in order: first step and body."""
+    given = {**_given(key, segment), "level": level, "low": low, "high": high, "most": most}
     return [(int(first), bytes(body)) for first, body in conn.execute(_BODIES, given)]
 
 

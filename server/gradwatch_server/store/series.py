@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,8 @@ BLOCK_BUCKETS: Final = 64
 """Buckets of a stored block of the pyramid."""
 
 _END: Final = 2**53
+_FETCH: Final = 20
+"""Chunks read in one go: as many as a view of exact values needs."""
 
 
 def level_span(level: int) -> int:
@@ -96,11 +98,15 @@ class SegmentReader:
     def exact(self, low: int, high: int) -> Iterator[Piece]:
         """Exact values of steps ``low <= step < high``, in order."""
         if low <= self.stored:
-            start = low // CHUNK_STEPS * CHUNK_STEPS
-            for _, body in block_bodies(self._conn, self._key, self._segment, 0, start, high):
-                piece = decode_chunk(body, self._key.series).between(low, high)
-                if piece is not None:
-                    yield piece
+            start, found = low // CHUNK_STEPS * CHUNK_STEPS, _FETCH
+            while found == _FETCH:  # never the whole of a long run at once
+                bodies = block_bodies(self._conn, self._key, self._segment, 0, start, high, most=_FETCH)
+                for first, body in bodies:
+                    start = first + CHUNK_STEPS
+                    piece = decode_chunk(body, self._key.series).between(low, high)
+                    if piece is not None:
+                        yield piece
+                found = len(bodies)
         if high > self.stored + 1:
             for tail in self.tail:
                 piece = tail.between(low, high)
@@ -259,6 +265,20 @@ def read_series(conn: Connection, key: SeriesKey, segments: Sequence[Segment], q
     return canvas.series()
 
 
+def iterate_values(
+    conn: Connection, key: SeriesKey, segments: Sequence[Segment]
+) -> Iterator[tuple[npt.NDArray[Any], ...]]:
+    """All exact values of the joined segments in pieces: steps ``[n]``, times ``[n]``, values ``[n, width]`` and presence."""
+    for stretch in _stretches(conn, key, segments, None):
+        for piece in stretch.reader.exact(stretch.low, stretch.high):
+            values = np.full((len(piece.steps), key.width), np.nan)
+            present = np.zeros(values.shape, np.bool_)
+            known = piece.values.shape[1]
+            values[:, :known] = piece.values
+            present[:, :known] = True if piece.present is None else piece.present
+            yield piece.steps, piece.times, values, present
+
+
 def read_values(
     conn: Connection,
     key: SeriesKey,
@@ -275,11 +295,13 @@ def read_values(
     pieces: list[Piece] = []
     count = 0
     for stretch in _stretches(conn, key, segments, segment):
+        if count >= limit:
+            break
         for piece in stretch.reader.exact(max(from_step, stretch.low), min(high, stretch.high)):
-            if count >= limit:
-                break
             pieces.append(piece)
             count += len(piece.steps)
+            if count >= limit:
+                break
     n = min(count, limit)
     values = np.full((count, len(chosen)), np.nan)
     present = np.zeros((count, len(chosen)), np.bool_)
