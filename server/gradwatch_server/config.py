@@ -68,6 +68,13 @@ class Config:
     notify_allow: tuple[str, ...] = ()
     """Private addresses and networks (10.0.0.0/8) that notifications may be sent to. ``GRADWATCH_NOTIFY_ALLOW``."""
 
+    trusted_user_header: str = ""
+    """Header in which a proxy with single sign-on says who asks, such as ``X-Forwarded-User``; whoever it names is a member.
+    The proxy must remove what comes from outside. ``GRADWATCH_TRUSTED_USER_HEADER``."""
+
+    trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1")
+    """Networks of proxies whose header is believed. ``GRADWATCH_TRUSTED_PROXIES``."""
+
     access_log: bool = False
     """One log line per request. Addresses of share links are cut out of it."""
 
@@ -89,7 +96,7 @@ class Config:
                 said[name] = environ[variable].strip()
         if "port" in said:
             said["port"], said["port_given"] = _port(said["port"]), True
-        for name in ("allowed_origins", "notify_allow"):
+        for name in ("allowed_origins", "notify_allow", "trusted_proxies"):
             if isinstance(said.get(name), str):
                 said[name] = tuple(said[name].replace(",", " ").split())
         if said.get("public_url"):
@@ -99,6 +106,14 @@ class Config:
         config = cls(directory=directory, database=_database(database, directory), **said)
         _check_open(config)
         return config
+
+    def trusts(self, host: str) -> bool:
+        """Whether ``host`` (an address) is a proxy whose user header is believed."""
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return False
+        return any(address in ipaddress.ip_network(network, strict=False) for network in self.trusted_proxies)
 
     @property
     def reaches_only_itself(self) -> bool:
@@ -129,6 +144,8 @@ _VARIABLES: Final = {
     "allowed_origins": "GRADWATCH_ALLOWED_ORIGINS",
     "notify_allow": "GRADWATCH_NOTIFY_ALLOW",
     "log_format": "GRADWATCH_LOG_FORMAT",
+    "trusted_user_header": "GRADWATCH_TRUSTED_USER_HEADER",
+    "trusted_proxies": "GRADWATCH_TRUSTED_PROXIES",
 }
 
 
@@ -172,14 +189,19 @@ def _database(text: str, directory: Path) -> str:
     return text
 
 
-def _check_open(config: Config) -> None:
-    for network in config.notify_allow:
+def _check_networks(networks: tuple[str, ...], where: str) -> None:
+    for network in networks:
         try:
             ipaddress.ip_network(network, strict=False)
         except ValueError:
             raise ConfigError(
-                f"GRADWATCH_NOTIFY_ALLOW cannot be {network!r}: give addresses or networks, such as 10.1.2.3 or 10.0.0.0/8"
+                f"{where} cannot be {network!r}: give addresses or networks, such as 10.1.2.3 or 10.0.0.0/8"
             ) from None
+
+
+def _check_open(config: Config) -> None:
+    _check_networks(config.notify_allow, "GRADWATCH_NOTIFY_ALLOW")
+    _check_networks(config.trusted_proxies, "--trusted-proxies")
     if config.log_format not in ("plain", "json"):
         raise ConfigError(f"--log-format cannot be {config.log_format!r}: use plain or json")
     if config.token and len(config.token) < MIN_TOKEN:

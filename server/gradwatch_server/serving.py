@@ -56,6 +56,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--log-format", help="plain or json")
     add("--frame-ancestors", help="who may show the pages in a frame, as a CSP source list (default 'self')")
     add("--allowed-origins", help="further origins of pages, such as a notebook server's")
+    add("--trusted-user-header", metavar="NAME", help="header in which a proxy with single sign-on says who asks")
+    add("--trusted-proxies", metavar="NETWORKS", help="whose header is believed (default: this computer's)")
     add("--access-log", action="store_true", default=None, help="one line per request")
     add("--insecure-open", action="store_true", default=None, help="let everybody in who can connect")
     add("--autostarted", action="store_true", default=None, help=argparse.SUPPRESS)

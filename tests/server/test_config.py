@@ -53,6 +53,7 @@ def test_loopback(host: str, expected: bool) -> None:
         ({"token": "short"}, "at least 16"),
         ({"database": "redis://x"}, "give a file name"),
         ({"public_url": "ftp://x"}, "--public-url cannot be"),
+        ({"trusted_proxies": "10.0.0.0/8, proxy.example"}, "--trusted-proxies cannot be 'proxy.example'"),
         ({"root_path": "/a b"}, "--root-path cannot be"),
         ({"root_path": '/"><script>'}, "--root-path cannot be"),
     ],

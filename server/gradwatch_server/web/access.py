@@ -115,6 +115,9 @@ async def _identify(connection: HTTPConnection, services: Services) -> Identity:
     if scheme.lower() == "bearer":
         grant = services.keyring.grant_of(secret.strip())
         return Identity(viewer=viewer_with(grant), who=_name(grant))
+    user = _user_of_proxy(connection, services)
+    if user:
+        return Identity(viewer=MEMBER, session=f"user {user}", who=user)
     cookie = connection.cookies.get(cookie_name(services.instance), "")
     session = services.sessions.check(cookie, services.clock()) if cookie else None
     if session is None and services.config.insecure_open:
@@ -123,6 +126,14 @@ async def _identify(connection: HTTPConnection, services: Services) -> Identity:
         raise NotSignedIn
     grant = services.keyring.grant(services.sessions.key_of(session))
     return Identity(viewer=viewer_with(grant), session=session, who=_name(grant))
+
+
+def _user_of_proxy(connection: HTTPConnection, services: Services) -> str:
+    """Whom a trusted proxy names, "" where there is none. Any other's word counts for nothing."""
+    header = services.config.trusted_user_header
+    if not header or connection.client is None or not services.config.trusts(connection.client.host):
+        return ""
+    return connection.headers.get(header, "").strip()[:128]
 
 
 def _name(grant: Grant | None) -> str:

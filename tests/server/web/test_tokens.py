@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +156,26 @@ def test_the_commands(server: Running, capsys: pytest.CaptureFixture[str]) -> No
     assert "revoked" in capsys.readouterr().out
     with pytest.raises(GradwatchError, match="no such token"):
         command(server, "revoke", "nothing")
+
+
+def test_a_proxy_with_single_sign_on_may_say_who_asks(tmp_path: Path) -> None:
+    with serving(tmp_path, trusted_user_header="X-User") as server:
+        with server.client(**{"X-User": "ada"}) as ada:
+            assert ada.get("/api/v1/runs").status_code == 200
+            assert ada.get("/api/v1/tokens").status_code == 403
+            page = re.search(r'"page": "(\w+)"', ada.get("/").text)
+            assert page is not None
+            assert ada.post("/api/v1/shares", json={"run": "none"}).status_code == 403
+            mine = {"X-Gradwatch-Page": page[1]}
+            assert ada.post("/api/v1/shares", json={"run": "none"}, headers=mine).status_code == 404
+            with server.client(**{"X-User": "bob"}, **mine) as bob:
+                assert bob.post("/api/v1/shares", json={"run": "none"}).status_code == 403
+        with server.client() as nobody:
+            assert nobody.get("/api/v1/runs").status_code == 401
+
+
+def test_anybody_elses_word_counts_for_nothing(tmp_path: Path) -> None:
+    elsewhere = {"trusted_user_header": "X-User", "trusted_proxies": "10.0.0.0/8"}
+    for given in (elsewhere, {}):
+        with serving(tmp_path, **given) as server, server.client(**{"X-User": "ada"}) as liar:
+            assert liar.get("/api/v1/runs").status_code == 401
