@@ -22,9 +22,10 @@ from .alert_seams import Announce, Messenger, Unsaved
 from .alerts.defaults import DEFAULT_RULES
 from .alerts.engine import Engine, Outcome
 from .alerts.incidents import alert_of, concerns
+from .alerts.state import ALL, FRESH
 from .alerts.validation import RuleInvalid, parse_rule
 from .errors import Invalid, NotFound, TooMany
-from .models import Alert, GroupInfo, Rule, Run, StoredBlock, TensorInfo
+from .models import Alert, GroupInfo, Rule, RuleState, Run, StoredBlock, TensorInfo
 from .store import Store
 from .store import alert_queries as sql
 
@@ -144,7 +145,7 @@ class Alerting:
             self._came.pop(run.id, None)
             self._save(run.id)
             self._engine.end_run(run)
-            self._close("run ended", run_id=run.id)
+            self._end(run)
 
     def run_deleted(self, run_id: str) -> None:
         """The run is gone, and with it all that was said of it."""
@@ -227,7 +228,9 @@ class Alerting:
 
         def work(conn: Connection) -> list[Alert]:
             sql.save_rule(conn, rule)
-            return self._closed(conn, reason="rule edited", now=rule.updated_at, rule_id=rule.id)
+            closed = self._closed(conn, reason="rule edited", now=rule.updated_at, rule_id=rule.id)
+            sql.start_states(conn, rule, FRESH)
+            return closed
 
         try:
             closed = await self._wait(work)
@@ -324,15 +327,19 @@ class Alerting:
 
         self._spawn(save())
 
-    def _close(self, reason: str, *, run_id: str) -> None:
+    def _end(self, run: Run) -> None:
         now = self._clock()
+        judged = RuleState(rule_id=ALL, run_id=run.id, version=0, step=float(run.last_step), data=FRESH)
 
-        async def close() -> None:
-            self._tell_all(
-                await self._wait(lambda conn: self._closed(conn, reason=reason, now=now, run_id=run_id))
-            )
+        def work(conn: Connection) -> list[Alert]:
+            closed = self._closed(conn, reason="run ended", now=now, run_id=run.id)
+            sql.save_state(conn, judged)
+            return closed
 
-        self._spawn(close())
+        async def end() -> None:
+            self._tell_all(await self._wait(work))
+
+        self._spawn(end())
 
     def _closed(self, conn: Connection, **which: Any) -> list[Alert]:
         closed = sql.close_alerts(conn, **which)

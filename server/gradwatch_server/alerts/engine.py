@@ -13,7 +13,7 @@ from .globs import matches, matching
 from .ledger import AlertChange
 from .panel import Panel
 from .signals import history
-from .state import restore_watch, watch_state
+from .state import ALL, restore_watch, watch_state
 from .watch import Watch
 
 _RANK: dict[InstanceState, int] = {"normal": 0, "pending": 1, "recovering": 2, "firing": 3}
@@ -93,7 +93,9 @@ class _RunWatch:
         columns = matching(rule.tensors or rule.groups or "*", panel.names)
         watch = Watch(rule, self.run.id, columns, panel.names)
         stored = self.stored.pop(rule.id, None)
-        if stored is not None and stored.version == rule.version:
+        if stored is None or stored.version != rule.version:
+            stored = self.stored.get(ALL)
+        if stored is not None:
             restore_watch(watch, stored)
         panel.add(watch)
 
@@ -166,11 +168,12 @@ class Engine:
         return watch
 
     def restore(self, run: Run, states: Iterable[RuleState]) -> None:
-        """Takes up a run after a restart. Then :meth:`observe` the stored rows that :meth:`wanted` names."""
+        """Takes up a run after a restart; rows up to a state's step were judged before. Then :meth:`observe` the stored rows that :meth:`wanted` names."""
         self._watch(run).stored = {state.rule_id: state for state in states}
 
     def resume(self, run_id: str) -> None:
         """The stored rows are through: from now on every row is new, also those of a segment that starts further back."""
+        self._runs[run_id].stored.pop(ALL, None)
         for watch in self._runs[run_id].watches():
             watch.judged_to, watch.unsure = -1.0, False
 

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import Final
 
 import numpy as np
 
 from ..models import Alert, RuleState
 from .watch import Watch
+
+FRESH: Final = json.dumps({"active": [], "count": [[], []], "fired": [[], []], "alert": None})
+"""``data`` of a rule whose series are all normal."""
+
+ALL: Final = ""
+"""In place of a rule's id: the state of every rule that has none of its own."""
 
 
 def watch_state(watch: Watch) -> RuleState:

@@ -69,6 +69,39 @@ def test_a_restart_in_the_middle_of_everything_changes_nothing(tmp_path: Path) -
     ]
 
 
+def test_a_rule_never_fires_for_the_past_not_even_after_a_restart(tmp_path: Path) -> None:
+    with serving(tmp_path) as server, Trainer(server, hello()) as trainer:
+        trainer.send(schema(), losses(1, 0, 20, 20, 20, 20, 1))
+        trainer.wait_acked(2)
+        make_rule(server, for_steps=1)
+    with serving(tmp_path) as server, Trainer(server, hello()) as trainer:
+        trainer.send(losses(2, 5, 1, 1))
+        trainer.wait_acked(3)
+        assert alerts(server) == []
+    with serving(tmp_path) as server, Trainer(server, hello()) as trainer:
+        trainer.send(losses(3, 7, 1, 30))
+        trainer.wait_acked(4)
+    with serving(tmp_path) as server:
+        assert [a["opened_step"] for a in alerts(server)] == [8]
+
+
+def test_a_run_that_ended_and_goes_on_starts_afresh(tmp_path: Path) -> None:
+    with serving(tmp_path) as server, Trainer(server, hello()) as trainer:
+        make_rule(server, for_steps=1)
+        trainer.send(schema(), losses(1, 0, 1, 20, 20), Bye(seq=2, state="preempted", time=1_700_000_100.0))
+        trainer.wait_acked(3)
+    again = hello(stream="stream 2", segment="segment 2", start_step=2)
+    with serving(tmp_path) as server, Trainer(server, again) as trainer:
+        trainer.send(schema(), losses(1, 2, 1, 1))
+        trainer.wait_acked(2)
+        (old,) = alerts(server)
+        assert (old["opened_step"], old["reason"]) == (1, "run ended")
+        trainer.send(losses(2, 4, 40))
+        trainer.wait_acked(3)
+    with serving(tmp_path) as server:
+        assert [(a["opened_step"], a["peak"]) for a in alerts(server)] == [(4, 40.0), (1, 20.0)]
+
+
 def test_open_and_cleared_alerts_are_told_apart(server: Running) -> None:
     make_rule(server, for_steps=1, recover_steps=1)
     with Trainer(server, hello()) as trainer, Page(server) as page:
