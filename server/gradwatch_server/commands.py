@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gradwatch.cli import Command
 
-from . import serving, token_commands
+from . import data_commands, serving, token_commands
 
 __all__ = ["COMMANDS"]
 
@@ -21,4 +21,5 @@ COMMANDS: tuple[Command, ...] = (
         configure=token_commands.configure,
         run=token_commands.run,
     ),
+    *data_commands.COMMANDS,
 )

@@ -1,0 +1,148 @@
+"""``gradwatch export``, ``import``, ``backup`` and ``doctor``: on the database itself, beside a running server or without one."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from gradwatch import __version__
+from gradwatch.cli import Command
+from gradwatch.errors import ConfigError
+
+from .config import Config
+from .store import Store
+from .store.archive import export_runs, import_runs
+from .store.maintenance import backup, check
+from .store.schema import open_reader
+from .store.table_export import FORMATS, export_tables
+
+__all__ = ["COMMANDS"]
+
+ARCHIVE: Final = "gwx"
+"""The form that ``import`` takes, and the ending of its files."""
+
+
+class _Meter:
+    """A counting line on a terminal, nothing elsewhere."""
+
+    def __init__(self) -> None:
+        self._shown = sys.stderr.isatty()
+
+    def __call__(self, what: str, done: int) -> None:
+        if self._shown:
+            print(f"\r{what[:40]:40} {done:>16,} ", end="", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        if self._shown:
+            print("\r" + " " * 60 + "\r", end="", file=sys.stderr, flush=True)
+
+
+def _add_database(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--db", dest="database", metavar="FILE|URL", help="database file or postgresql:// URL"
+    )
+    parser.add_argument("--dir", dest="directory", help="where the database is kept (default ~/.gradwatch)")
+
+
+def _address(arguments: argparse.Namespace) -> str:
+    return Config.build(os.environ, database=arguments.database, directory=arguments.directory).database
+
+
+def _configure_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", nargs="?", help="id of the run")
+    parser.add_argument("--all", action="store_true", help=f"every run (only as {ARCHIVE})")
+    parser.add_argument(
+        "--format",
+        choices=(ARCHIVE, *FORMATS),
+        default=ARCHIVE,
+        help=f"{ARCHIVE} (default): complete, for gradwatch import; others: one table for each statistic",
+    )
+    parser.add_argument("--out", type=Path, help="file or folder to write (default: named after the run)")
+    _add_database(parser)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    if bool(arguments.run) == arguments.all:
+        raise ConfigError("say which run: gradwatch export RUN, or gradwatch export --all")
+    if arguments.all and arguments.format != ARCHIVE:
+        raise ConfigError(f"--all goes with --format {ARCHIVE} only; export runs one by one as tables")
+    reader = open_reader(_address(arguments))
+    meter = _Meter()
+    name = arguments.run or "gradwatch-runs"
+    try:
+        if arguments.format == ARCHIVE:
+            target = arguments.out or Path(f"{name}.{ARCHIVE}")
+            ids = export_runs(reader, target, None if arguments.all else [arguments.run], meter)
+            told = f"{len(ids)} run{'s' * (len(ids) != 1)} in {target}"
+        else:
+            target = arguments.out or Path(name)
+            files = export_tables(reader, arguments.run, target, arguments.format, meter)
+            told = f"{len(files)} tables in {target}"
+    finally:
+        meter.end()
+        reader.close()
+    print(told)
+    return 0
+
+
+def _configure_import(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help=f"a .{ARCHIVE} file of gradwatch export")
+    _add_database(parser)
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    store = Store.open(_address(arguments))
+    meter = _Meter()
+    try:
+        ids = import_runs(store, arguments.file, meter)
+    finally:
+        meter.end()
+        store.close()
+    for run_id in ids:
+        print(run_id)
+    return 0
+
+
+def _configure_backup(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="the copy to make; it must not exist")
+    _add_database(parser)
+
+
+def _backup(arguments: argparse.Namespace) -> int:
+    size = backup(_address(arguments), arguments.file)
+    print(f"{arguments.file}: {size / 1e6:,.1f} MB, whole and consistent; use it with --db")
+    return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    address = _address(arguments)
+    print(f"gradwatch {__version__}, Python {sys.version.split()[0]}")
+    meter = _Meter()
+    try:
+        problems = check(address, lambda done, total: meter(f"checking {total:,} blocks", done))
+    finally:
+        meter.end()
+    for problem in problems:
+        print(problem)
+    print(
+        "the database is sound"
+        if not problems
+        else f"{len(problems)} problems: restore a backup, or ask for help"
+    )
+    return 1 if problems else 0
+
+
+_Row = tuple[str, str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]
+_ROWS: Final[tuple[_Row, ...]] = (
+    ("export", "write runs to files", _configure_export, _export),
+    ("import", "take in exported runs; the server must not be running", _configure_import, _import),
+    ("backup", "copy the database while it is used", _configure_backup, _backup),
+    ("doctor", "check everything that is stored", _add_database, _doctor),
+)
+
+COMMANDS: Final = tuple(Command(*row) for row in _ROWS)
+"""Rows of the command table."""
