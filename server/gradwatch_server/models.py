@@ -363,16 +363,15 @@ class Viewer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Channel:
-    """Where messages about alerts go. ``address`` holds its secrets and is never shown again."""
+    """Where messages about alerts go. ``address`` (with its secrets) and ``secret`` (which webhook bodies are signed with)
+    are never shown again; alerts below ``least`` are not sent."""
 
     id: str
     name: str
     kind: Literal["webhook", "apprise"]
     address: str
     secret: str = ""
-    """Key that webhook bodies are signed with, "" for none."""
     least: Severity = "info"
-    """Alerts below this severity are not sent here."""
     enabled: bool = True
     created_at: float = 0.0
     updated_at: float = 0.0
@@ -382,10 +381,9 @@ class Channel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Notification:
-    """One message to one channel, kept until it is delivered or given up."""
+    """One message to one channel, kept until it is delivered or given up. The same news to it has the same ``id``."""
 
     id: str
-    """The same for the same news to the same channel, so that none is sent twice."""
     channel_id: str
     run_id: str
     alert_id: str

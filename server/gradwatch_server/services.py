@@ -153,13 +153,7 @@ async def open_services(
         alerting = Alerting(store, announce, clock, courier)
         sharing = Sharing(store.database, clock)
         await asyncio.to_thread(alerting.load)
-
-        def found(kind: str, run: str | None, data: dict[str, Any]) -> None:
-            announce(kind, run, data)
-            if run is not None:
-                alerting.incident_found(run, data)
-
-        health = HealthWatch(store, hub, found, clock)
+        health = HealthWatch(store, hub, _finder(announce, alerting), clock)
         pipeline = Pipeline(store, hub, announce, alerting, health, clock)
         services = Services(
             config=config,
@@ -195,3 +189,13 @@ async def open_services(
     finally:
         await asyncio.to_thread(store.close)
 
+
+def _finder(announce: Announcer, alerting: Alerting) -> Callable[[str, str | None, dict[str, Any]], None]:
+    """Who hears of incidents: the pages, and the rules that wait for them."""
+
+    def found(kind: str, run: str | None, data: dict[str, Any]) -> None:
+        announce(kind, run, data)
+        if run is not None:
+            alerting.incident_found(run, data)
+
+    return found
