@@ -32,6 +32,7 @@ from .web import (
     snapshots,
     static,
     tokens,
+    unlock,
 )
 from .web.access import guard
 from .web.edge import Edge
@@ -77,7 +78,8 @@ def create_app(config: Config, *, clock: Callable[[], float] = time.time) -> Fas
     )
     add_handlers(app)
     app.include_router(_api())
-    app.include_router(entry.router, prefix="/api/v1", responses=_ERRORS)
+    for proving in (entry, unlock):
+        app.include_router(proving.router, prefix="/api/v1", responses=_ERRORS)
     for module in (health, ingest, live, static, pages):
         app.include_router(module.router)
     app.add_middleware(Edge, root_path=config.root_path, access_log=config.access_log)

@@ -5,6 +5,7 @@
     gradwatch.errors.GradwatchError
     ├── ServerError                 has a ``status`` (HTTP) and a ``code`` (a stable word)
     │   ├── NotSignedIn             401: neither cookie, token nor link
+    │   ├── PasswordNeeded          401: the share link has a password, and it wasn't given yet
     │   ├── LinkEnded               410: the share link has expired, was revoked, or never was
     │   ├── Forbidden               403: signed in, but not allowed this
     │   ├── NotFound                404: no such run, rule, alert, share or page
@@ -34,6 +35,7 @@ __all__ = [
     "LinkEnded",
     "NotFound",
     "NotSignedIn",
+    "PasswordNeeded",
     "RunKeyRefused",
     "ServerError",
     "StoreError",
@@ -67,6 +69,15 @@ class LinkEnded(ServerError):
 
     def __init__(self) -> None:
         super().__init__("This link has expired or was withdrawn. Ask whoever sent it for a new one.")
+
+
+class PasswordNeeded(ServerError):
+    """A share link that opens with a password, which wasn't given yet, or was wrong."""
+
+    status, code = 401, "password"
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or "This link opens with a password. Ask whoever sent it.")
 
 
 class Forbidden(ServerError):
@@ -154,6 +165,7 @@ _TABLE: Final[tuple[tuple[type[Exception], int | None, int, bool], ...]] = (
     (ConnectionRefused, 401, 1008, True),
     (ConfigError, 400, 1008, True),
     (NotSignedIn, None, 4401, True),
+    (PasswordNeeded, None, 4403, True),
     (LinkEnded, None, 4403, True),
     (Forbidden, None, 4403, True),
     (StoreError, None, 1013, False),

@@ -151,7 +151,7 @@ async def open_services(
             allowed=allowed_networks(config.notify_allow),
         )
         alerting = Alerting(store, announce, clock, courier)
-        sharing = Sharing(store.database, clock)
+        sharing = Sharing(store.database, clock, keyring.key)
         await asyncio.to_thread(alerting.load)
         health = HealthWatch(store, hub, _finder(announce, alerting), clock)
         pipeline = Pipeline(store, hub, announce, alerting, health, clock)

@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 
 from gradwatch.protocol.codec import to_plain
 
+from . import passwords
 from .config import Config, is_loopback
-from .errors import NotFound, TooMany
+from .errors import LinkEnded, NotFound, PasswordNeeded, TooMany
 from .models import Share
 from .store import Database
 from .store import share_queries as sql
@@ -26,6 +27,10 @@ __all__ = ["MONTH", "Reach", "Sharing", "reach_of", "share_plain"]
 MONTH: Final = 30 * 86_400.0
 MOST_LINKS: Final = 1_000
 """Working links to one run."""
+
+MOST_WRONG: Final = 10
+WRONG_SECONDS: Final = 600.0
+"""So many wrong passwords of a link in so many seconds, and no more are tried."""
 
 SEEN_SECONDS: Final = 60.0
 """How often "last seen" of a link is written, at most."""
@@ -42,26 +47,69 @@ class Reach:
 
 
 class Sharing:
-    """The links of this server. Methods block, but for the async ones; any thread may call them."""
+    """The links of this server. Methods block, but for the async ones; any thread may call them.
 
-    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+    Whoever gave a link's password holds a proof of it, made with ``key``: ``TOKEN.PROOF`` then opens what ``TOKEN`` alone
+    does for a link without password.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], float], key: str) -> None:
         self._database = database
         self._clock = clock
+        self._key = key.encode()
+        self._wrong: dict[str, list[float]] = {}
         self._lock = threading.Lock()
         self._seen: dict[str, float] = {}
 
     def share_of(self, token: str) -> Share | None:
-        """The link that a token opens; None if it never did, has expired or was revoked."""
-        if not 16 <= len(token) <= 128:
+        """The link that a token opens; None if it never did, has expired or was revoked.
+
+        Raises:
+            PasswordNeeded: it has a password, of which there is no proof (any more).
+        """
+        secret, _, proof = token.partition(".")
+        share = self._find(secret)
+        if share is None:
             return None
-        digest = _digest(token)
+        given = proof.encode("utf-8", "surrogateescape")
+        if share.password_hash and not hmac.compare_digest(given, self._proof(share).encode()):
+            raise PasswordNeeded
+        self._saw(share.id)
+        return share
+
+    def unlock(self, token: str, password: str) -> tuple[Share, str]:
+        """The link, and the token with the proof that its password was given. Slow on purpose.
+
+        Raises:
+            LinkEnded, PasswordNeeded, TooMany: it doesn't open.
+        """
+        share = self._find(token)
+        if share is None:
+            raise LinkEnded
+        now = self._clock()
+        with self._lock:
+            wrong = [at for at in self._wrong.get(share.id, ()) if now - at < WRONG_SECONDS]
+            if len(wrong) >= MOST_WRONG:
+                raise TooMany("Too many wrong passwords. Wait ten minutes and try again.")
+            self._wrong[share.id] = [*wrong, now]
+        if not share.password_hash or not passwords.matches(share.password_hash, password):
+            raise PasswordNeeded("That isn't the password of this link.")
+        with self._lock:
+            self._wrong[share.id] = wrong
+        return share, f"{token}.{self._proof(share)}"
+
+    def _find(self, secret: str) -> Share | None:
+        if not 16 <= len(secret) <= 128:
+            return None
+        digest = _digest(secret)
         share = self._database.read(lambda conn: sql.find_share_by_hash(conn, digest))
         if share is None or not hmac.compare_digest(share.token_hash, digest):
             return None
-        if not works(share, self._clock()):
-            return None
-        self._saw(share.id)
-        return share
+        return share if works(share, self._clock()) else None
+
+    def _proof(self, share: Share) -> str:
+        text = f"share|{share.id}|{share.password_hash}"
+        return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()[:40]
 
     def opened(self, share: Share) -> None:
         """Counts a view: its page was opened. Doesn't wait."""
@@ -81,7 +129,13 @@ class Sharing:
         return self._database.read(lambda conn: sql.list_shares(conn, run_id))
 
     async def create(
-        self, run_id: str, *, expires_in: float | None = MONTH, label: str = "", view: str = ""
+        self,
+        run_id: str,
+        *,
+        expires_in: float | None = MONTH,
+        label: str = "",
+        view: str = "",
+        password: str = "",
     ) -> tuple[Share, str]:
         """A new link to a run, and its token, which nobody can read again.
 
@@ -103,6 +157,7 @@ class Sharing:
             expires_at=None if expires_in is None else now + expires_in,
             label=label,
             view=view.lstrip("?"),
+            password_hash=await asyncio.to_thread(passwords.hashed, password) if password else "",
         )
         await asyncio.wrap_future(self._database.write(lambda conn: sql.save_share(conn, share)))
         return share, token

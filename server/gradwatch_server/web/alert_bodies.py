@@ -252,6 +252,7 @@ class ShareIn(_In):
         default=30 * 86_400.0, ge=60, le=10 * 366 * 86_400, description="Seconds; null until revoked."
     )
     label: str = Field(default="", max_length=200)
+    password: str = Field(default="", max_length=256, description="Empty for a link that opens without one.")
     view: str = Field(
         default="", max_length=2_000, description="Query string of the page; empty for the live page."
     )

@@ -7,12 +7,13 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from ..errors import Forbidden, LinkEnded, NotFound
+from ..errors import Forbidden, LinkEnded, NotFound, PasswordNeeded
 from ..models import Run
 from ..plain import run_plain
 from .access import Identity, identify, services_of
 from .help import help_page, help_pages
 from .render import base_of, page
+from .unlock import unlocked
 
 __all__ = ["router"]
 
@@ -46,7 +47,11 @@ async def run(request: Request, run_id: str, identity: Owner) -> Response:
 async def shared(request: Request, token: str) -> Response:
     """One run, as the holder of a link sees it, in an owner's browser too."""
     services = services_of(request)
-    share = await run_in_threadpool(services.sharing.share_of, token)
+    token = unlocked(request, token.partition(".")[0])
+    try:
+        share = await run_in_threadpool(services.sharing.share_of, token)
+    except PasswordNeeded:
+        return page(request, "password.html", None, boot={"link": token.partition(".")[0]}, status=401)
     if share is None:
         raise LinkEnded
     identity = await identify(request, share=token)

@@ -38,7 +38,11 @@ async def create_share(request: Request, body: bodies.ShareIn) -> Response:
     if await run_in_threadpool(services.store.run, body.run) is None:
         raise NotFound("There is no such run. It may have been deleted.")
     share, token = await services.sharing.create(
-        body.run, expires_in=body.expires_in, label=body.label.strip(), view=body.view
+        body.run,
+        expires_in=body.expires_in,
+        label=body.label.strip(),
+        view=body.view,
+        password=body.password,
     )
     plain = share_plain(share)
     services.announce("share", share.run_id, plain)

@@ -59,14 +59,15 @@ function shareForm(store, { run, view, made, shares }) {
   paint();
   const lifetime = el("select", { id: "share-expires" }, ...LIFETIMES.map(([label, seconds]) => el("option", { value: seconds ?? "", selected: seconds === 30 * DAY }, label)));
   const label = el("input", { type: "text", id: "share-label", maxlength: 200, placeholder: "for Ana, Tuesday's review" });
+  const password = el("input", { type: "text", id: "share-password", maxlength: 256, autocomplete: "off", placeholder: "none" });
   const submit = el("button", { class: "button primary", type: "submit" }, "Make link");
   const make = async (event) => {
     event.preventDefault();
     submit.disabled = true;
     try {
-      const body = { run: run.id, expires_in: lifetime.value === "" ? null : Number(lifetime.value), label: label.value.trim(), view: mode === "live" ? "" : view() };
+      const body = { run: run.id, expires_in: lifetime.value === "" ? null : Number(lifetime.value), label: label.value.trim(), password: password.value, view: mode === "live" ? "" : view() };
       showMade(made, await store.get().api.post("/shares", body));
-      label.value = "";
+      label.value = password.value = "";
       shares.reload();
     } catch (error) {
       toastError(error);
@@ -79,6 +80,7 @@ function shareForm(store, { run, view, made, shares }) {
     el("div", { class: "field" }, modes, hint),
     el("div", { class: "field" }, el("label", { for: "share-expires" }, "Works for"), lifetime),
     el("div", { class: "field grow" }, el("label", { for: "share-label" }, "Note to yourself (optional)"), label),
+    el("div", { class: "field" }, el("label", { for: "share-password" }, "Password (optional)"), password),
     submit,
   );
 }

@@ -17,8 +17,14 @@ from gradwatch_server.app import create_app
 from gradwatch_server.config import Config
 from gradwatch_server.web.access import SHARED
 
-OPEN = {("GET", "/healthz"), ("GET", "/readyz"), ("POST", "/api/v1/codes"), ("POST", "/api/v1/session")}
-"""What nobody needs to be known for. The two POSTs check a proof of their own."""
+OPEN = {
+    ("GET", "/healthz"),
+    ("GET", "/readyz"),
+    ("POST", "/api/v1/codes"),
+    ("POST", "/api/v1/session"),
+    ("POST", "/api/v1/unlock"),
+}
+"""What nobody needs to be known for. The POSTs check a proof of their own."""
 
 SECRETS = ("secret-host", "train.py", "Traceback", "token_hash")
 
@@ -57,7 +63,9 @@ class World:
             self.share = api.post("/api/v1/shares", json={"run": "run-1"}).json()
         self.cookie, self.page = server.browser()
 
-    def ask(self, method: str, path: str, operation: dict[str, Any], run: str, **headers: str) -> httpx.Response:
+    def ask(
+        self, method: str, path: str, operation: dict[str, Any], run: str, **headers: str
+    ) -> httpx.Response:
         """The operation on ``run``, with what its parameters need."""
         filled = re.sub(r"\{run_id\}", run, path)
         filled = re.sub(r"\{\w+\}", "no-such-thing", filled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,6 +110,42 @@ def test_revoking_cuts_open_pages_off_at_once(server: Running) -> None:
         }
         assert states == {made["share"]["id"]: server.services.clock(), other["share"]["id"]: None}
         assert api.delete("/api/v1/shares/none").status_code == 404
+
+
+def test_a_password_opens_a_link_in_the_browser_that_gave_it(server: Running, clock: Clock) -> None:
+    made = share(server, password="sésame")
+    token = made["token"]
+    assert made["share"]["password"] is True
+    assert opens(server, token) == opens(server, token + "." + "0" * 40) == 401
+    with server.client() as browser:
+        page = browser.get(f"/s/{token}")
+        assert page.status_code == 401 and "password" in page.text and "run-1" not in page.text
+        wrong = browser.post("/api/v1/unlock", json={"token": token, "password": "sesame"})
+        assert (wrong.status_code, wrong.json()["error"]["code"]) == (401, "password")
+        assert browser.post("/api/v1/unlock", json={"token": token, "password": "sésame"}).status_code == 204
+        opened = browser.get(f"/s/{token}")
+        assert opened.status_code == 200
+        proven = re.search(rf"{token}\.[0-9a-f]{{40}}", opened.text)
+        assert proven is not None and opens(server, proven[0]) == 200
+    with Page(server, share=proven[0]) as page_by_socket:
+        page_by_socket.say(type="ping")
+        page_by_socket.hear("pong")
+    other = share(server, password="sésame")
+    assert opens(server, other["token"] + "." + proven[0].partition(".")[2]) == 401
+
+
+def test_guessing_a_password_is_stopped(server: Running, clock: Clock) -> None:
+    token = share(server, password="right")["token"]
+    with server.client() as browser:
+        for _ in range(10):
+            assert (
+                browser.post("/api/v1/unlock", json={"token": token, "password": "guess"}).status_code == 401
+            )
+        body = {"token": token, "password": "right"}
+        assert browser.post("/api/v1/unlock", json=body).status_code == 429
+        clock.now += 601
+        assert browser.post("/api/v1/unlock", json=body).status_code == 204
+        assert browser.post("/api/v1/unlock", json={**body, "token": "x" * 32}).status_code == 410
 
 
 def test_views_are_counted(server: Running, clock: Clock) -> None:
