@@ -172,7 +172,7 @@ class _Pass:
             else:
                 last = int(chunk.steps[-1])
                 self.blocks.append(self._block(series, 0, first, last, encode_chunk(chunk)))
-        state.open[LOWEST].append(fold(4**LOWEST, values.steps, values.times, values.values, values.present))
+            state.open[LOWEST].append(_folded(chunk))
         state.stored = int(values.steps[-1])
         self._raise(series, state, int(parts[-1].steps[-1]))
 
@@ -201,7 +201,7 @@ class _Pass:
                 state.ends[level] = first + span
                 state.open.setdefault(level + 1, []).append(coarsen([block], 4 ** (level + 1)))
             state.open[level] = parts
-            if not state.open.get(level + 1):
+            if level >= max(state.open):
                 return
 
     def _reopen(self, series: int, state: _SeriesState) -> None:
@@ -217,7 +217,7 @@ class _Pass:
             width = 4 ** (level - 1)
             parts = [decode_buckets(body, width, first // width) for first, body in below]
             state.open[level] = [coarsen([part], 4**level) for part in parts]
-            if not parts:
+            if level - 1 not in state.ends:
                 return
 
     def _read(self, series: int, level: int, low: int, high: int) -> list[tuple[int, bytes]]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gradwatch.protocol import Batch, Block, Bye, Hello, Schema, Statistic, Tensor
 from gradwatch_server.models import SeriesQuery
 from gradwatch_server.store import Store, StreamHandle
+from gradwatch_server.store.maintenance import check as doctor
 
 WAIT = 30.0
 RUN = "run-1"
@@ -84,15 +85,15 @@ def check(store: Store, values: dict[int, dict[int, float]], tensors: int, query
 class Trainer:
     """Sends frames of random values as one process after another would."""
 
-    def __init__(self, path: Path, seed: int, tensors: int) -> None:
-        self.path, self.tensors = str(path), tensors
+    def __init__(self, address: str, seed: int, tensors: int) -> None:
+        self.address, self.tensors = address, tensors
         self.random = np.random.default_rng(seed)
         self.sent = Sent()
         self.step = 0
         self.open()
 
     def open(self) -> None:
-        self.store = Store.open(self.path, clock=lambda: 1.0, background=False)
+        self.store = Store.open(self.address, clock=lambda: 1.0, background=False)
         if self.sent.starts:
             self.connect()
         else:
@@ -212,7 +213,7 @@ def test_every_zoom_agrees_with_what_was_sent(
     seed: int, tensors: int, actions: list[Any], queries: list[tuple[int, int | None, int]]
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(Path(folder) / "gradwatch.db", seed, tensors)
+        trainer = Trainer(str(Path(folder) / "gradwatch.db"), seed, tensors)
         try:
             for name, *args in actions:
                 trainer.do(name, *args)
@@ -222,7 +223,8 @@ def test_every_zoom_agrees_with_what_was_sent(
 
 
 def check_all(trainer: Trainer, queries: list[tuple[int, int | None, int]]) -> None:
-    """Everything that can be asked of the run."""
+    """Everything that can be asked of the run, and whether its pyramid is made of its values."""
+    assert doctor(trainer.address) == []
     joined = trainer.sent.joined()
     if joined:
         for low, high, points in [*queries, (0, None, 10_000)]:
@@ -238,3 +240,25 @@ def check_all(trainer: Trainer, queries: list[tuple[int, int | None, int]]) -> N
         row = {t: exact.values[i, t] for t in range(trainer.tensors) if exact.present[i, t]}
         assert row.keys() == joined[step].keys()
         np.testing.assert_array_equal(list(row.values()), list(joined[step].values()))
+
+
+def test_long_runs_and_every_action_on_each_database(address: str) -> None:
+    trainer = Trainer(address, 12, 2)
+    try:
+        for _ in range(3):
+            for action in (
+                ("frames", 700, 0, False),
+                ("compact",),
+                ("frames", 9000, 0, True),
+                ("restart",),
+                ("frames", 300, 3000, True),
+                ("bye",),
+                ("compact",),
+                ("resume", 1234),
+            ):
+                trainer.do(*action)
+        check_all(
+            trainer, [(0, None, 1), (0, None, 7), (0, None, 90), (3000, 20_000, 33), (11_000, 12_000, 999)]
+        )
+    finally:
+        trainer.store.close()
