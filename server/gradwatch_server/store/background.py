@@ -118,6 +118,7 @@ class Background:
             lane, everything = self._next()
             if lane is not None:
                 self._compact(lane, everything)
+                self._database.checkpoint()
                 return True
             if self._trash:
                 self._trash = self._database.write(

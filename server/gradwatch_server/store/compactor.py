@@ -27,7 +27,7 @@ from .writes import NewBlock
 
 __all__ = ["Compactor", "Lane"]
 
-PASS_BYTES: Final = 32 << 20
+PASS_BYTES: Final = 8 << 20
 """How much of the tail one pass takes, unless a single chunk needs more."""
 
 MEMORY_BYTES: Final = 128 << 20

@@ -14,6 +14,7 @@ from tests.server.store.writer_process import first_step, values
 
 from gradwatch_server.models import SeriesQuery
 from gradwatch_server.store import Store
+from gradwatch_server.store.maintenance import check as doctor
 
 ROUNDS = int(os.environ.get("GRADWATCH_KILLS", "5"))
 """The long form has 200."""
@@ -64,3 +65,4 @@ def test_killed_at_any_moment_nothing_is_lost_or_doubled(address: str) -> None:
     chance = random.Random(11)
     for _ in range(ROUNDS):
         check(address, write_until_killed(address, chance.randint(1, 120)))
+    assert doctor(address) == []
