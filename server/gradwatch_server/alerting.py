@@ -124,12 +124,22 @@ class Alerting:
         for rule in self._engine.about(run_id):
             if concerns(rule, incident):
                 self._spawn(self._keep_incident(alert_of(rule, run_id, incident)))
+            elif rule.condition == "incident" and incident["merged_into"]:
+                alert = alert_of(rule, run_id, incident)
+                ended = {
+                    "cleared_step": alert.cleared_step or alert.opened_step,
+                    "cleared_time": self._clock(),
+                }
+                merged = replace(alert, reason="part of another incident", **ended)
+                self._spawn(self._keep_incident(merged, new=False))
 
-    async def _keep_incident(self, alert: Alert) -> None:
+    async def _keep_incident(self, alert: Alert, *, new: bool = True) -> None:
+        """Stores the alert unless it was closed meanwhile: by an edit of the rule, or the end of the run."""
+
         def work(conn: Connection) -> list[Alert]:
             before = sql.find_alert(conn, alert.id)
-            if before is not None and before.cleared_step is not None:
-                return []  # closed for another reason meanwhile: the rule was edited, or the run has ended
+            if (before is None and not new) or (before is not None and before.cleared_step is not None):
+                return []
             stored = sql.save_alert(conn, alert)
             if before is None:
                 self._queue(conn, "opened", stored)

@@ -16,8 +16,10 @@ import numpy as np
 from .alert_past import read_rows
 from .alerts.backtest import BackTest, Firing, can_skip, suspects
 from .alerts.globs import matching
+from .alerts.incidents import alert_of, concerns
 from .models import Rule, Run, SeriesQuery
 from .store import Store
+from .store.health_queries import list_incidents
 
 __all__ = ["Trial", "suggest", "try_on_healthy", "try_rule"]
 
@@ -50,7 +52,9 @@ class Trial:
 
 
 def try_rule(store: Store, run: Run, rule: Rule, *, timer: Callable[[], float] = time.monotonic) -> Trial:
-    """Judges the stored rows of the run's newest course by the rule."""
+    """Judges the stored rows of the run's newest course by the rule; one about incidents, what was found in the run."""
+    if rule.condition == "incident":
+        return _incidents(store, run, rule)
     info = next(
         (i for i in store.statistics(run.id) if (i.name, i.scope) == (rule.statistic, rule.scope)), None
     )
@@ -71,6 +75,25 @@ def try_rule(store: Store, run: Run, rule: Rule, *, timer: Callable[[], float] =
     return Trial(
         firings=test.firings, series=len(names), from_step=first, to_step=min(step, end) - 1, complete=whole
     )
+
+
+def _incidents(store: Store, run: Run, rule: Rule) -> Trial:
+    found = store.database.read(lambda conn: list_incidents(conn, run.id))
+    alerts = sorted(
+        (alert_of(rule, run.id, incident) for incident in found if concerns(rule, incident)),
+        key=lambda alert: alert.opened_step,
+    )
+    firings = [
+        Firing(
+            step=alert.opened_step,
+            value=0.0,
+            series=alert.worst[0] if alert.worst else "",
+            count=alert.count,
+            cleared=alert.cleared_step,
+        )
+        for alert in alerts
+    ]
+    return Trial(firings=firings, series=1, to_step=run.last_step)
 
 
 def try_on_healthy(

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.server.alerts.builders import a_rule, a_run, block, tensors
+from tests.server.alerts.test_incidents import incident
 
 from gradwatch.protocol import Batch, Block, Bye, Hello, Schema, Statistic, Tensor
 from gradwatch_server.alerts.engine import Engine
 from gradwatch_server.backtesting import suggest, try_on_healthy, try_rule
 from gradwatch_server.models import Rule, Run
 from gradwatch_server.store import Store
+from gradwatch_server.store.health_queries import save_incidents
 
 NAMES = ("blocks.0.weight", "blocks.1.weight", "head.weight")
 STEPS = 6_000
@@ -122,6 +124,18 @@ def test_a_statistic_or_layer_that_the_run_lacks_never_fires(stored: tuple[Store
     ):
         trial = try_rule(store, run, a_rule(**fields))
         assert (trial.firings, trial.series, trial.complete) == ([], 0, True)
+
+
+def test_a_rule_about_incidents_is_tried_on_those_that_were_found(stored: tuple[Store, Run]) -> None:
+    store, run = stored
+    found = [
+        incident(id="i1"),
+        incident(id="i2", kind="spike", opened_step=3, closed_step=5, closed_time=9.0),
+    ]
+    store.database.write(lambda conn: save_incidents(conn, run.id, found)).result(30)
+    rule = a_rule(statistic="health", condition="incident", incidents="*")
+    assert [(f.step, f.cleared) for f in try_rule(store, run, rule).firings] == [(3, 5), (9, None)]
+    assert len(try_rule(store, run, a_rule(condition="incident", incidents="spike")).firings) == 1
 
 
 def test_the_suggested_threshold_is_beyond_what_is_usual(stored: tuple[Store, Run]) -> None:

@@ -79,7 +79,7 @@ function shareForm(store, { run, view, made, shares }) {
     { class: "share-form", onsubmit: make },
     el("div", { class: "field" }, modes, hint),
     el("div", { class: "field" }, el("label", { for: "share-expires" }, "Works for"), lifetime),
-    el("div", { class: "field grow" }, el("label", { for: "share-label" }, "Note to yourself (optional)"), label),
+    el("div", { class: "field grow" }, el("label", { for: "share-label" }, "Note (optional)"), label),
     el("div", { class: "field" }, el("label", { for: "share-password" }, "Password (optional)"), password),
     submit,
   );

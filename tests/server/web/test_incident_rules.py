@@ -41,3 +41,17 @@ def test_an_incident_opens_an_alert_and_closes_it(tmp_path: Path) -> None:
             found()
             assert len(api.get("/api/v1/alerts").json()["alerts"]) == 1
             assert api.get("/api/v1/alerts", params={"open": True}).json()["alerts"] == []
+
+
+def test_an_incident_that_is_part_of_another_closes_its_alert(tmp_path: Path) -> None:
+    with serving(tmp_path) as server, Trainer(server, hello()) as trainer, Page(server) as page:
+        page.say(type="follow", run="run-1")
+        trainer.send(schema(), losses(1, 0, 1.0))
+        trainer.wait_acked(2)
+        alerting = server.services.alerting
+        server.on_loop(lambda: alerting.incident_found("run-1", incident(id="never", merged_into="i0")))
+        server.on_loop(lambda: alerting.incident_found("run-1", incident()))
+        opened = hear(page, "alert")
+        server.on_loop(lambda: alerting.incident_found("run-1", incident(merged_into="i0")))
+        closed = hear(page, "alert")
+        assert (closed["id"], closed["reason"]) == (opened["id"], "part of another incident")
