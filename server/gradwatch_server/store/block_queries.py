@@ -15,7 +15,9 @@ __all__ = [
     "LOWEST",
     "SeriesKey",
     "block_bodies",
+    "bytes_by_run",
     "chunk_starts",
+    "database_bytes",
     "find_series",
     "lane_ends",
     "levels_end",
@@ -186,3 +188,25 @@ def tail_lanes(conn: Connection) -> list[tuple[int, int, int]]:
     """What has a tail: run, segment, rank."""
     rows = conn.execute(select(_t.run_no, _t.segment, _t.rank).distinct())
     return [(int(run_no), int(segment), int(rank)) for run_no, segment, rank in rows]
+
+
+def bytes_by_run(conn: Connection) -> dict[str, int]:
+    """How many bytes the numbers of each run take, as they are stored."""
+    found: dict[str, int] = {}
+    for table in (t.blocks, t.tail):
+        rows = conn.execute(
+            select(t.runs.c.id, func.sum(func.length(table.c.body)))
+            .join(t.runs, t.runs.c.no == table.c.run_no)
+            .group_by(t.runs.c.id)
+        )
+        for run_id, size in rows:
+            found[str(run_id)] = found.get(str(run_id), 0) + int(size)
+    return found
+
+
+def database_bytes(conn: Connection) -> int:
+    """What the whole database takes on its disk, without the log of what is being written."""
+    if conn.dialect.name == "sqlite":
+        pages = conn.exec_driver_sql("PRAGMA page_count").scalar_one()
+        return int(pages) * int(conn.exec_driver_sql("PRAGMA page_size").scalar_one())
+    return int(conn.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one())

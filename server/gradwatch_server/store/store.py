@@ -28,7 +28,7 @@ from ..models import (
 )
 from . import queries
 from .background import Background
-from .block_queries import SeriesKey, find_series
+from .block_queries import SeriesKey, bytes_by_run, database_bytes, find_series
 from .database import Database
 from .intake import Appended, Intake
 from .live import StreamHandle
@@ -147,6 +147,14 @@ class Store:
     def revision(self) -> int:
         """The newest revision of the database."""
         return self.database.read(queries.revision)
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes that the numbers of each run take. Looks at every block: not for each view of a page."""
+        return self.database.read(bytes_by_run)
+
+    def size(self) -> int:
+        """Bytes of the whole database."""
+        return self.database.read(database_bytes)
 
     def segments(self, run_id: str) -> list[Segment]:
         """Segments in the order in which they began."""
