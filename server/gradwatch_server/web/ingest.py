@@ -36,6 +36,13 @@ UNCOMMITTED_BYTES: Final = 32 * 1024 * 1024
 MOST_AT_ONCE: Final = 1_024
 """Most messages in one append."""
 
+MOST_UNSTORED: Final = 2
+"""Appends of one socket that wait for a commit: one that is being written, one behind it. What arrives meanwhile gathers
+and is taken together, so that under load there are fewer and larger appends instead of a longer queue."""
+
+ENOUGH_BYTES: Final = 256 * 1024
+"""Gathered bytes that are worth an append of their own, however many wait for a commit."""
+
 log = logging.getLogger("gradwatch.server")
 router = APIRouter()
 
@@ -71,6 +78,8 @@ class _Trainer:
         self._ended = False
         self._gone = False
         self._held = 0
+        self._gathered = 0
+        """Bytes not yet committed, and those of them that are still in the inbox."""
         self._acked = 0
         self._ack_now = asyncio.Event()
         self._unstored: set[asyncio.Future[int]] = set()
@@ -133,6 +142,7 @@ class _Trainer:
             if data is None:
                 data = message["text"]
             self._held += len(data)
+            self._gathered += len(data)
             metrics.counters["ingest_messages"] += 1
             metrics.counters["ingest_bytes"] += len(data)
             self._inbox.append(data)
@@ -150,6 +160,9 @@ class _Trainer:
             await self._arrived.wait()
             self._arrived.clear()
             while self._inbox:
+                while len(self._unstored) >= MOST_UNSTORED and self._gathered < ENOUGH_BYTES:
+                    self._arrived.clear()
+                    await self._arrived.wait()
                 await self._take()
                 await asyncio.sleep(0)
 
@@ -162,6 +175,7 @@ class _Trainer:
         while self._inbox and len(records) < MOST_AT_ONCE and failure is None:
             data = self._inbox.popleft()
             size += len(data)
+            self._gathered -= len(data)
             try:
                 out, events = self._session.receive(data)
             except GradwatchError as error:
@@ -244,6 +258,7 @@ class _Trainer:
     def _let_go(self, size: int) -> None:
         self._held -= size
         self._room.set()
+        self._arrived.set()
 
     async def _settle(self) -> None:
         """Waits until all that was taken is durable and acknowledged, before an error ends the socket."""
