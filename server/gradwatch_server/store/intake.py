@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -23,7 +24,7 @@ from .compactor import Lane
 from .database import Database, savepoint
 from .ingest import Changes, take
 from .live import LiveRun, StreamHandle
-from .opening import OpenedStream, checked, load_live, open_stream
+from .opening import OpenedStream, begin, checked, hash_of, load_live, open_stream
 
 __all__ = ["Appended", "Intake"]
 
@@ -72,9 +73,11 @@ class Intake:
             ProtocolError: an id or number that can't be stored.
         """
         hello = checked(hello, now)
+        key_hash = hash_of(hello.run_key)
         with self._lock:
             for other in self._streams.values():
-                if other.stream == hello.stream and other.live.run.id == hello.run_id:
+                same = other.stream == hello.stream and other.live.run.id == hello.run_id
+                if same and hmac.compare_digest(other.live.key_hash, key_hash):
                     other.closed = "this stream was opened again by another connection"
 
         def work(conn: Connection) -> OpenedStream:
@@ -82,8 +85,10 @@ class Intake:
                 live = self._lives.get(hello.run_id)
             opened = open_stream(conn, hello, live, now=now)
             with self._lock:
+                opened = begin(opened, now=now)
                 self._lives[hello.run_id] = opened.stream.live
                 self._replace_handles(opened.stream)
+            writes.save_run(conn, [(opened.stream.live.no, opened.run)])
             return opened
 
         return self._database.write(work)

@@ -50,6 +50,7 @@ class LiveRun:
     tensors: dict[str, TensorInfo]
     groups: dict[str, GroupInfo]
     series: dict[tuple[int, str, str], SeriesRef]
+    key_hash: str = ""
     segment: int = 0
     """Index of the newest segment: only its streams speak for the run's state."""
     listed: tuple[TensorInfo, ...] = ()

@@ -22,7 +22,7 @@ from .live import LiveRun, StreamHandle, declare
 from .plain import INT32, int32s, statistics, text
 from .tail import unpack
 
-__all__ = ["OpenedStream", "checked", "load_live", "open_stream"]
+__all__ = ["OpenedStream", "begin", "checked", "hash_of", "load_live", "open_stream"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,13 +52,13 @@ def checked(hello: Hello, now: float) -> Hello:
 
 
 def open_stream(conn: Connection, hello: Hello, live: LiveRun | None, *, now: float) -> OpenedStream:
-    """Finds or makes the rows. ``live`` is the run if it is known already.
+    """Finds or makes the rows. ``live`` is the run if it is known already; :func:`begin` must follow.
 
     Raises:
         RunKeyRefused: another client owns the run.
         StreamFenced: a newer stream of the same rank has taken over.
     """
-    key_hash = hashlib.sha256(hello.run_key.encode()).hexdigest()
+    key_hash = hash_of(hello.run_key)
     row = queries.find_run(conn, hello.run_id)
     if row is not None and not hmac.compare_digest(str(row.key_hash), key_hash):
         raise RunKeyRefused(
@@ -69,13 +69,24 @@ def open_stream(conn: Connection, hello: Hello, live: LiveRun | None, *, now: fl
         live = _new_run(conn, hello, key_hash, now)
     elif live is None:
         live = load_live(conn, row.no, queries.run_of(row))
+    live.key_hash = key_hash
     stream = _stream(conn, hello, live, now)
+    return OpenedStream(stream, live.run, stream.next_seq, created=row is None)
+
+
+def begin(opened: OpenedStream, *, now: float) -> OpenedStream:
+    """The run after the stream has opened. No SQL: it changes what appends of other threads change too, under their lock."""
+    stream, live = opened.stream, opened.stream.live
     live.segment = max(live.segment, stream.segment)
     if stream.speaks and not stream.ended:
         live.run = replace(live.run, state="running", finished_at=None, reason="", error=None)
     live.run = replace(live.run, last_seen=max(now, live.run.last_seen))
-    writes.save_run(conn, [(live.no, live.run)])
-    return OpenedStream(stream, live.run, stream.next_seq, created=row is None)
+    return replace(opened, run=live.run)
+
+
+def hash_of(run_key: str) -> str:
+    """What is stored of a run's key."""
+    return hashlib.sha256(run_key.encode()).hexdigest()
 
 
 def _new_run(conn: Connection, hello: Hello, key_hash: str, now: float) -> LiveRun:

@@ -98,6 +98,8 @@ def test_another_key_does_not_get_the_run(store: Store) -> None:
     stream = opened(store).stream
     with pytest.raises(RunKeyRefused, match="another client already owns run"):
         opened(store, run_key="guess", stream="s1")
+    with pytest.raises(RunKeyRefused):
+        opened(store, run_key="guess")
     store.append(stream, [declared()]).done.result(WAIT)
 
 
