@@ -126,11 +126,12 @@ class Alerting:
                 self._spawn(self._keep_incident(alert_of(rule, run_id, incident)))
             elif rule.condition == "incident" and incident["merged_into"]:
                 alert = alert_of(rule, run_id, incident)
-                ended = {
-                    "cleared_step": alert.cleared_step or alert.opened_step,
-                    "cleared_time": self._clock(),
-                }
-                merged = replace(alert, reason="part of another incident", **ended)
+                merged = replace(
+                    alert,
+                    cleared_step=alert.cleared_step or alert.opened_step,
+                    cleared_time=self._clock(),
+                    reason="part of another incident",
+                )
                 self._spawn(self._keep_incident(merged, new=False))
 
     async def _keep_incident(self, alert: Alert, *, new: bool = True) -> None:
