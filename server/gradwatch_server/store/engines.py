@@ -49,7 +49,10 @@ class Engines:
         """Engines for ``url``; nothing is connected yet."""
         if url.get_backend_name() == "sqlite":
             return Engines(url, _sqlite(url, writes=True), _sqlite(url, writes=False))
-        writer = create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True)
+        try:
+            writer = create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True)
+        except ImportError:
+            raise StoreError('PostgreSQL needs its driver: pip install "gradwatch[postgres]"') from None
         event.listen(writer, "connect", _hold)
         reader = create_engine(
             url,

@@ -108,6 +108,11 @@ def test_kinds_of_databases_that_are_not_supported() -> None:
     assert "can't be reached" in sentence and "secret" not in sentence
 
 
+def test_postgresql_without_its_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    assert "gradwatch[postgres]" in refused("postgresql://user@/db?host=/nonexistent")
+
+
 def test_network_file_systems_are_found_by_the_longest_mount(tmp_path: Path) -> None:
     mounts = tmp_path / "mounts"
     mounts.write_text(
