@@ -14,7 +14,7 @@ from .models import Run, TensorInfo
 from .store import Store
 from .store import health_queries as sql
 
-__all__ = ["monitor_of", "replay", "unfed"]
+__all__ = ["declared", "monitor_of", "replay", "unfed"]
 
 WINDOW_STEPS: Final = 1_024
 MOST_STEPS: Final = 20_000
@@ -32,9 +32,9 @@ SCALARS: Final = (
 )
 
 
-def monitor_of(run: Run, segment: int, tensors: Sequence[TensorInfo], store: Store) -> Monitor:
-    """A fresh monitor of one segment of a run."""
-    declared = [
+def declared(tensors: Sequence[TensorInfo]) -> list[Tensor]:
+    """A run's tensors as the engine wants them."""
+    return [
         Tensor(
             name=one.name,
             shape=one.shape,
@@ -52,12 +52,16 @@ def monitor_of(run: Run, segment: int, tensors: Sequence[TensorInfo], store: Sto
         )
         for one in tensors
     ]
+
+
+def monitor_of(run: Run, segment: int, tensors: Sequence[TensorInfo], store: Store) -> Monitor:
+    """A fresh monitor of one segment of a run."""
     name = run.id if segment == 0 else f"{run.id}/{segment}"
     optimizers = store.database.read(lambda conn: sql.load_optimizers(conn, run.id))
     for mark in store.marks(run.id):
         if mark.kind == "optimizers":
             optimizers = list(mark.data.get("optimizers", optimizers))
-    return Monitor(declared, optimizers=optimizers, run=name)
+    return Monitor(declared(tensors), optimizers=optimizers, run=name)
 
 
 def unfed(observation: Observation, fed: dict[str, int]) -> Observation:

@@ -21,7 +21,7 @@ from typing import Any, Final
 from gradwatch.health import MarkPoint, Monitor, Observation, from_bytes, to_bytes
 from gradwatch.protocol.codec import to_plain
 
-from .health_past import monitor_of, replay, unfed
+from .health_past import declared, monitor_of, replay, unfed
 from .hub import Event, Hub
 from .models import Run, RunMark, StoredBlock, TensorInfo
 from .store import Store
@@ -186,8 +186,7 @@ class HealthWatch:
         first = min(frames, default=case.run.last_step + 1)
         monitor = case.monitor or self._take_up(case)
         if len(case.tensors) > monitor.layout.n:
-            grown = monitor_of(case.run, case.segment, case.tensors, self._store)
-            monitor.grow(grown.layout.tensors[monitor.layout.n :])
+            monitor.declare(declared(case.tensors))
         if behind:
             for observation in replay(self._store, case.run.id, case.fed, before=first):
                 self._observe(case, monitor, observation)
@@ -196,7 +195,8 @@ class HealthWatch:
         if case.ended:
             self._save(case)
             with self._lock:
-                if case.ended and not case.blocks and self._cases.get(case.run.id) is case:
+                done = case.ended and not (case.blocks or case.behind)
+                if done and self._cases.get(case.run.id) is case:
                     del self._cases[case.run.id]
         elif monitor.step - case.saved_step >= SAVE_STEPS:
             self._save(case)
@@ -204,16 +204,30 @@ class HealthWatch:
 
     def _take_up(self, case: _Case) -> Monitor:
         """The monitor of a run seen for the first time since the server started."""
-        monitor = monitor_of(case.run, case.segment, case.tensors, self._store)
         row = self._store.database.read(lambda conn: sql.load_health(conn, case.run.id))
+        monitor = None
         if row is not None and row.segment == case.segment and row.state:
-            monitor.restore(from_bytes(row.state))
-            case.fed = dict(row.fed)
-        elif case.segment > 0:
-            start = self._store.segments(case.run.id)[case.segment].start_step
-            case.fed = {"": start - 1}
+            monitor = self._restored(case, row)
+        if monitor is None:
+            monitor = monitor_of(case.run, case.segment, case.tensors, self._store)
+            if case.segment > 0:
+                start = self._store.segments(case.run.id)[case.segment].start_step
+                case.fed = {"": start - 1}
         case.monitor, case.saved_step = monitor, monitor.step
         self._evict()
+        return monitor
+
+    def _restored(self, case: _Case, row: sql.HealthRow) -> Monitor | None:
+        """The monitor as it was stored, None if this version cannot read it: then the run is replayed."""
+        state = from_bytes(row.state)
+        known = case.tensors[: int(state["plain"].get("tensors", 0))]
+        monitor = monitor_of(case.run, case.segment, known, self._store)
+        try:
+            monitor.restore(state)
+        except ValueError as error:
+            log.warning("the health of run %s is worked out anew: %s", case.run.id, error)
+            return None
+        case.fed = dict(row.fed)
         return monitor
 
     def _evict(self) -> None:

@@ -136,6 +136,35 @@ def test_a_run_taken_up_without_a_stored_state_is_read_from_the_store(tmp_path: 
         assert by_id(judged(second, STEPS - 1)["incidents"]) == by_id(expected())
 
 
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_run_that_gains_tensors_is_watched_on(tmp_path: Path, restart: bool) -> None:
+    norms, losses = training()
+    wider = np.concatenate([norms, np.ones((STEPS, 1), np.float32)], axis=1)
+    with serving(tmp_path, clock=clock) as first, Trainer(first, hello()) as trainer:
+        trainer.send(schema(NAMES))
+        seq = send(trainer, 0, 200, 1)
+        if not restart:
+            gain(trainer, seq, wider, losses)
+            assert_nonfinite(judged(first, STEPS - 1))
+    if restart:
+        with serving(tmp_path, clock=clock) as second, Trainer(second, hello()) as trainer:
+            gain(trainer, seq, wider, losses)
+            assert_nonfinite(judged(second, STEPS - 1))
+
+
+def gain(trainer: Trainer, seq: int, norms: npt.NDArray[Any], losses: list[float]) -> None:
+    """Declares a fourth tensor and sends the rest of the run."""
+    trainer.send(schema((*NAMES, "b.bias"), seq=seq, id=1))
+    trainer.send(batch(seq + 1, range(200, STEPS), norms[200:], losses[200:], schema=1))
+    trainer.finish(seq + 2)
+
+
+def assert_nonfinite(reply: dict[str, Any]) -> None:
+    found = [one for one in reply["incidents"] if one["kind"] == "nonfinite"]
+    assert [one["first_step"] for one in found] == [BAD]
+    assert found[0]["origin"]["tensor"] == "a.bias"
+
+
 def test_what_if_clipping_counts_the_steps_it_would_have_touched(server: Running) -> None:
     with Trainer(server, hello()) as trainer:
         trainer.send(schema(NAMES))
