@@ -19,7 +19,13 @@ from gradwatch.testing import FakeServer
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GRADWATCH_DIR", str(tmp_path))
     monkeypatch.setenv("GRADWATCH_AUTOSTART", "0")
-    for name in ("GRADWATCH_SERVER", "GRADWATCH_TOKEN", "GRADWATCH_MODE", "GRADWATCH_PROJECT", "GRADWATCH_PUBLIC_URL"):
+    for name in (
+        "GRADWATCH_SERVER",
+        "GRADWATCH_TOKEN",
+        "GRADWATCH_MODE",
+        "GRADWATCH_PROJECT",
+        "GRADWATCH_PUBLIC_URL",
+    ):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -90,7 +96,9 @@ def test_disabled_does_nothing(home: Path) -> None:
     assert run.url == "" and not list(home.iterdir())
 
 
-def test_no_server_records_to_disk_and_says_how_to_see_it(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_server_records_to_disk_and_says_how_to_see_it(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with gradwatch.watch() as run:
         run.record(0, {"a": 1.0}, loss=2.0)
     words = capsys.readouterr().err
@@ -109,7 +117,9 @@ def test_a_server_that_accepts_and_never_answers_delays_nothing(home: Path) -> N
     assert list((home / "spool").glob("*/*.gws"))
 
 
-def test_what_is_no_number_is_left_out_and_said_once(server: tuple[FakeServer, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_number_is_left_out_and_said_once(
+    server: tuple[FakeServer, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     fake, url = server
     with gradwatch.watch(server=url) as run:
         for step in range(3):

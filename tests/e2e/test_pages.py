@@ -65,7 +65,9 @@ def test_filters_stand_in_the_address(owner: Watched, training: Trainer) -> None
     expect(page.locator("tr[data-run]")).to_have_count(1)
 
 
-def test_a_run_ends_gets_a_name_and_goes(server: Server, owner: Watched, train: StartTrainer) -> None:
+def test_a_run_ends_gets_a_name_is_compared_and_goes(
+    server: Server, owner: Watched, training: Trainer, train: StartTrainer
+) -> None:
     page, other = owner.open("/"), owner.open("/")
     trainer = train(server, "short")
     line = page.locator(row(trainer))
@@ -80,6 +82,7 @@ def test_a_run_ends_gets_a_name_and_goes(server: Server, owner: Watched, train: 
     for each in (page, other):
         expect(each.locator(row(trainer)).locator(".run-name")).to_have_text("<b>renamed</b> & kept")
         expect(each.locator(row(trainer)).locator(".tag")).to_have_text(["paper", "baseline"])
+    compare(owner, [trainer, training])
     line.locator(".c-menu button").click()
     page.get_by_role("menuitem", name="Delete").click()
     expect(line).to_have_count(0)
@@ -89,6 +92,18 @@ def test_a_run_ends_gets_a_name_and_goes(server: Server, owner: Watched, train: 
     page.get_by_role("menuitem", name="Delete").click()
     page.goto("about:blank")
     expect(other.locator(row(trainer))).to_have_count(0)
+
+
+def compare(owner: Watched, trainers: list[Trainer]) -> None:
+    """Chooses the runs in the list and looks at them side by side."""
+    page = owner.open("/")
+    for trainer in trainers:
+        page.locator(row(trainer)).get_by_role("checkbox").check()
+    page.get_by_role("button", name="Compare").click()
+    page.wait_for_selector("body[data-drawn]", state="attached")
+    expect(page.locator("#verdict thead .compare-name")).to_have_count(len(trainers))
+    expect(page.locator("#norm path.js-line")).not_to_have_count(0)
+    page.close()
 
 
 @pytest.mark.parametrize("phone", [False, True], ids=["desk", "phone"])

@@ -15,7 +15,7 @@ const ANCHORS = 16;
 const EVERY_MS = 3000;
 const STATISTICS = [
   ["norm", "global_grad_norm", "Gradient norm", true],
-  ["loss", "loss", "Loss", false],
+  ["loss", "loss", "Loss", "auto"],
 ];
 
 const $ = (selector) => document.querySelector(selector);

@@ -1,6 +1,7 @@
 // One chart of several runs: Plotly paints lines and axes, a cursor line and the read-out are ours.
 //
 //   mount(element, {title, log, onCursor}) -> {draw(lines, x), usePlotly(Plotly), cursor(x), destroy}
+//     log     true, false, or "auto": when all is positive and spans more than a decade and a half
 //     lines   [{colour (token), columns (of compare_data.js)}]
 //     x       "step" or "time"
 //     onCursor(x or null)   while the pointer moves over the chart
@@ -15,7 +16,10 @@ import { onThemeChange, token } from "./theme.js";
 const MARGIN = { l: 56, r: 12, t: 14, b: 22 };
 const HEIGHT = 240;
 
-export function mount(element, { title, log, onCursor }) {
+/** Smallest ratio of largest to smallest value for which a logarithmic axis tells more. */
+const LOG_FROM = 30;
+
+export function mount(element, { title, log: wanted, onCursor }) {
   const lines = el("div", { "aria-hidden": "true" });
   const cursor = el("div", { class: "compare-cursor", hidden: true });
   const plot = el("div", { class: "compare-plot", role: "img", "aria-label": title }, lines, cursor);
@@ -32,7 +36,9 @@ export function mount(element, { title, log, onCursor }) {
     const columns = shown.lines.map((line) => line.columns);
     const ends = columns.flatMap(({ x }) => (x.length ? [x[0], x.at(-1)] : []));
     range = { from: Math.min(0, ...ends), to: Math.max(1, ...ends) };
-    const y = fitRange(columns.flatMap(({ low, high }) => [...low, ...high]), [], log) ?? { low: log ? 0.1 : 0, high: 1 };
+    const values = columns.flatMap(({ low, high }) => [...low, ...high]);
+    const log = wanted === "auto" ? spansDecades(values) : wanted;
+    const y = fitRange(values, [], log) ?? { low: log ? 0.1 : 0, high: 1 };
     const ticks = log ? logTicks(y.low, y.high, 5) : linearTicks(y.low, y.high, 4);
     const count = Math.max(2, Math.floor(width() / 110));
     const time = shown.x === "time";
@@ -79,6 +85,16 @@ export function mount(element, { title, log, onCursor }) {
       element.replaceChildren();
     },
   };
+}
+
+function spansDecades(values) {
+  let low = Infinity;
+  let high = 0;
+  for (const value of values) {
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  return low > 0 && high / low > LOG_FROM;
 }
 
 const BASE = { type: "scatter", mode: "lines", hoverinfo: "skip" };

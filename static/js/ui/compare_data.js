@@ -70,7 +70,7 @@ export function clockOf(anchors) {
 export function whoFirst(entries) {
   const ill = entries.filter(({ incident }) => incident).sort((a, b) => a.incident.first_step - b.incident.first_step);
   if (ill.length === 0) return "None of these runs had an incident.";
-  const tell = ({ name, incident }) => `${name} at step ${formatCount(incident.first_step)}`;
+  const tell = ({ name, incident }) => `${name} at step ${formatCount(incident.first_step)} (${incident.kind})`;
   const [first, ...others] = ill;
   const rest = others.length ? `; then ${others.map(tell).join(", ")}` : "";
   const calm = entries.filter(({ incident }) => !incident).map(({ name }) => name);

@@ -33,7 +33,7 @@ export function nameOf({ run, colour }, base) {
 
 export function drawVerdict(element, entries, { base, now, onRemove }) {
   const removeButton = (entry) => el("button", { class: "button plain", type: "button", "aria-label": `Leave out ${entry.run.name}`, onclick: () => onRemove(entry.run.id) }, "leave out");
-  const head = el("tr", {}, el("th", {}), ...entries.map((entry) => el("th", { scope: "col" }, nameOf(entry, base), entries.length > 2 ? removeButton(entry) : null)));
+  const head = el("tr", {}, el("td", {}), ...entries.map((entry) => el("th", { scope: "col" }, nameOf(entry, base), entries.length > 2 ? removeButton(entry) : null)));
   const rows = ROWS.map(([label, make]) => el("tr", {}, el("th", { scope: "row" }, label), ...entries.map((entry) => el("td", {}, make(entry, { now })))));
   element.replaceChildren(el("thead", {}, head), el("tbody", {}, ...rows));
 }

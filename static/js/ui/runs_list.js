@@ -128,6 +128,9 @@ export function mount(element, store, { onMenu, more }) {
     else if (total !== null && runs.size < total) await more();
     else return;
     draw(true);
+    // Asked anew: with folded projects the end may still be in sight, and nothing would tell.
+    grow.unobserve(end);
+    grow.observe(end);
   }, { rootMargin: "600px" });
   grow.observe(end);
   const enter = () => (state.over = true);

@@ -5,7 +5,8 @@ import { createQueue } from "./queue.js";
 import { pointsOf } from "./sparkline.js";
 
 const EVERY_MS = 4000;
-const POINTS = 60;
+/** Buckets are powers of four wide, so between a quarter of these and all of them come. */
+const POINTS = 160;
 const CURVES = [
   ["norm", "global_grad_norm", "high"],
   ["loss", "loss", "last"],
