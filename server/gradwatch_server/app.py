@@ -88,7 +88,9 @@ def create_app(config: Config, *, clock: Callable[[], float] = time.time) -> Fas
 
 def _api() -> APIRouter:
     """Everything that :func:`~.web.access.guard` watches over."""
-    api = APIRouter(prefix="/api/v1", dependencies=[Depends(guard), Depends(audit.audited)], responses=_ERRORS)
+    api = APIRouter(
+        prefix="/api/v1", dependencies=[Depends(guard), Depends(audit.audited)], responses=_ERRORS
+    )
     for module in (runs, rules, alerts, channels, shares, incidents, tokens, audit, snapshots):
         api.include_router(module.router)
     return api

@@ -22,7 +22,12 @@ _COMPRESSIBLE: Final = ("text/", "application/javascript", "application/json", "
 _SMALL: Final = 1_024
 """Bytes below which compression isn't worth it."""
 
-_TYPES: Final = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".json": "application/json"}
+_TYPES: Final = {
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
+    ".json": "application/json",
+}
 
 
 def find(name: str) -> Path:

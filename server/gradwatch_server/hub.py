@@ -142,7 +142,11 @@ class Mailbox:
 
     def tell(self, event: Event) -> None:
         """Puts an event in; a ``status`` replaces the one that still waits for the same run."""
-        if event.kind == "share" and event.data.get("revoked") and event.data.get("id") == self.viewer.share_id:
+        if (
+            event.kind == "share"
+            and event.data.get("revoked")
+            and event.data.get("id") == self.viewer.share_id
+        ):
             self.revoked = True
             self.wake.set()
         if not self.accepts(event):

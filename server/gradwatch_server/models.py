@@ -16,7 +16,16 @@ RunState: TypeAlias = Literal["running", "finished", "failed", "killed", "preemp
 Severity: TypeAlias = Literal["info", "warning", "critical"]
 TokenRole: TypeAlias = Literal["owner", "member", "trainer"]
 Condition: TypeAlias = Literal[
-    "above", "below", "outside", "nonfinite", "rises", "falls", "grows", "shrinks", "unusual", "silent",
+    "above",
+    "below",
+    "outside",
+    "nonfinite",
+    "rises",
+    "falls",
+    "grows",
+    "shrinks",
+    "unusual",
+    "silent",
     "incident",
 ]
 """What a rule waits for; one row each in :mod:`.alerts.kinds`."""

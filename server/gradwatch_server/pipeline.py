@@ -155,7 +155,9 @@ class Pipeline:
         """
         appended = self.store.append(stream, records)
         if appended.blocks:
-            self._observer.observe(stream.run, stream.tensors, appended.blocks, list(stream.live.groups.values()))
+            self._observer.observe(
+                stream.run, stream.tensors, appended.blocks, list(stream.live.groups.values())
+            )
         stored = self.loop.create_future()
 
         def durable(done: Future[int]) -> None:

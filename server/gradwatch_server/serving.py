@@ -56,7 +56,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--log-format", help="plain or json")
     add("--frame-ancestors", help="who may show the pages in a frame, as a CSP source list (default 'self')")
     add("--allowed-origins", help="further origins of pages, such as a notebook server's")
-    add("--trusted-user-header", metavar="NAME", help="header in which a proxy with single sign-on says who asks")
+    add(
+        "--trusted-user-header",
+        metavar="NAME",
+        help="header in which a proxy with single sign-on says who asks",
+    )
     add("--trusted-proxies", metavar="NETWORKS", help="whose header is believed (default: this computer's)")
     add("--access-log", action="store_true", default=None, help="one line per request")
     add("--insecure-open", action="store_true", default=None, help="let everybody in who can connect")
@@ -126,9 +130,13 @@ def bind(config: Config) -> socket.socket:
         except OSError as error:
             reason = error.strerror or str(error)
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-                raise PortTaken(f"{config.host} port {port} cannot be used ({reason}); choose another --host") from None
+                raise PortTaken(
+                    f"{config.host} port {port} cannot be used ({reason}); choose another --host"
+                ) from None
     if asked:
-        raise PortTaken(f"port {config.port} cannot be used ({reason}): choose another --port, or leave it out")
+        raise PortTaken(
+            f"port {config.port} cannot be used ({reason}): choose another --port, or leave it out"
+        )
     raise PortTaken(f"ports {config.port} to {LAST_PORT} are all in use: choose another --port")
 
 
@@ -225,8 +233,13 @@ def _greet(services: Services, environ: Mapping[str, str], out: TextIO) -> None:
     address = config.address(services.port)
     link = config.public_url or proxied(address, environ)
     if out.isatty():
-        print(f"gradwatch {__version__} is ready. Open {link}/#code={services.codes.mint(services.clock())}", file=out)
-        print("This link signs in one browser and is good for 10 minutes; for another: gradwatch open", file=out)
+        print(
+            f"gradwatch {__version__} is ready. Open {link}/#code={services.codes.mint(services.clock())}",
+            file=out,
+        )
+        print(
+            "This link signs in one browser and is good for 10 minutes; for another: gradwatch open", file=out
+        )
         if not config.public_url and (hint := tunnel_hint(address, environ)):
             print(hint, file=out)
         print("Stop with Ctrl-C.", file=out)

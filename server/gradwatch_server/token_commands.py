@@ -34,7 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="trainer",
         help="owner: everything; member: see and edit, but no tokens; trainer (default): send runs only",
     )
-    create.add_argument("--project", default="*", help="for a trainer: projects it may send to, such as 'vision-*'")
+    create.add_argument(
+        "--project", default="*", help="for a trainer: projects it may send to, such as 'vision-*'"
+    )
     create.add_argument("--days", type=float, help="how long it works (default: until it is revoked)")
     create.set_defaults(action=_create)
     actions.add_parser("list", help="list tokens").set_defaults(action=_list)
@@ -113,7 +115,9 @@ def _sentence(error: urllib.error.HTTPError) -> str:
 def _server(environ: Mapping[str, str]) -> tuple[str, str]:
     """Address and secret: those of the environment, or of the local server."""
     if environ.get("GRADWATCH_SERVER"):
-        return check_server(environ["GRADWATCH_SERVER"], "GRADWATCH_SERVER"), environ.get("GRADWATCH_TOKEN", "")
+        return check_server(environ["GRADWATCH_SERVER"], "GRADWATCH_SERVER"), environ.get(
+            "GRADWATCH_TOKEN", ""
+        )
     found = local.find(state_directory(environ))
     if found is None:
         raise GradwatchError(

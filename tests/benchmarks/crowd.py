@@ -61,7 +61,9 @@ class Trainer:
     async def work(self, port: int, key: str, rate: float, seconds: float, ready: Ready) -> None:
         """Opens its run, waits for the others, sends frames at its own pace, and waits until all are acknowledged."""
         session = ClientSession(hello(self.run), nonce="0123456789abcdef", key=key)
-        async with connect(f"ws://127.0.0.1:{port}/ws/ingest", compression=None, max_size=None, proxy=None) as socket:
+        async with connect(
+            f"ws://127.0.0.1:{port}/ws/ingest", compression=None, max_size=None, proxy=None
+        ) as socket:
             await socket.send(session.start())
             for _ in range(2):
                 for text in session.receive(await socket.recv())[0]:
@@ -96,7 +98,9 @@ async def watch(port: int, token: str, run: str, counts: list[int]) -> None:
     """A page that follows a run's heat map until it is cancelled."""
     headers = {TOKEN_HEADER: f"Bearer {token}"}
     address = f"ws://127.0.0.1:{port}/ws/live"
-    async with connect(address, compression=None, max_size=None, proxy=None, additional_headers=headers) as socket:
+    async with connect(
+        address, compression=None, max_size=None, proxy=None, additional_headers=headers
+    ) as socket:
         await socket.send(json.dumps({"type": "hello"}))
         question = {"type": "subscribe", "id": 1, "run": run, "statistic": "grad_norm"}
         asked = False
@@ -117,7 +121,8 @@ async def crowd(
     trainers = [Trainer(number, given.tensors) for number in range(given.trainers)]
     counts: list[int] = []
     pages = [
-        asyncio.ensure_future(watch(port, token, trainers[i % len(trainers)].run, counts)) for i in range(given.viewers)
+        asyncio.ensure_future(watch(port, token, trainers[i % len(trainers)].run, counts))
+        for i in range(given.viewers)
     ]
     began = time.perf_counter()
     await asyncio.gather(*(trainer.work(port, key, given.rate, given.seconds, ready) for trainer in trainers))
@@ -152,7 +157,9 @@ def main() -> None:
             trainers, counts, took = asyncio.run(crowd(given, port, key, token))
             after = server.memory_info().rss
             report = httpx.get(
-                f"http://127.0.0.1:{port}/api/v1/runs?limit=1000", headers={TOKEN_HEADER: f"Bearer {token}"}, timeout=60
+                f"http://127.0.0.1:{port}/api/v1/runs?limit=1000",
+                headers={TOKEN_HEADER: f"Bearer {token}"},
+                timeout=60,
             ).json()
         finally:
             process.terminate()

@@ -51,7 +51,10 @@ def batches(tensors: int, steps: int, count: int) -> list[Batch]:
 
 def names(tensors: int) -> list[str]:
     """Four tensors to a block of a deep model."""
-    return [f"blocks.{i // 4}.{('attn.weight', 'attn.bias', 'mlp.weight', 'mlp.bias')[i % 4]}" for i in range(tensors)]
+    return [
+        f"blocks.{i // 4}.{('attn.weight', 'attn.bias', 'mlp.weight', 'mlp.bias')[i % 4]}"
+        for i in range(tensors)
+    ]
 
 
 def serve(pipe: Connection, directory: Path) -> None:
@@ -88,7 +91,9 @@ def receive_only(pipe: Connection, directory: Path) -> None:
     Server(config).run(sockets=[listener])
 
 
-def with_server(target: Callable[[Connection, Path], None], directory: Path, work: Callable[[int, str], float]) -> float:
+def with_server(
+    target: Callable[[Connection, Path], None], directory: Path, work: Callable[[int, str], float]
+) -> float:
     """``work(port, key)`` beside a server process."""
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=target, args=(theirs, directory))
@@ -181,8 +186,14 @@ def main() -> None:
         whole = with_server(
             serve, path, lambda port, key: send_acknowledged(port, key, messages, first, given.seconds)
         )
-    print(f"{given.tensors} tensors, {given.steps_per_batch} steps a batch, {len(messages[0]):,} bytes a message")
-    for label, rate in (("socket, receive only", raw), ("store alone, durable", bare), ("server, acknowledged", whole)):
+    print(
+        f"{given.tensors} tensors, {given.steps_per_batch} steps a batch, {len(messages[0]):,} bytes a message"
+    )
+    for label, rate in (
+        ("socket, receive only", raw),
+        ("store alone, durable", bare),
+        ("server, acknowledged", whole),
+    ):
         print(f"{label:22} {rate:10,.0f} messages/s {rate * values / 1e6:8.2f} M values/s")
     print(f"server / store alone   {whole / bare:10.2f}")
     print(f"server / receive only  {whole / raw:10.2f}")

@@ -47,16 +47,18 @@ def stored(fake: FakeServer) -> dict[int, float]:
 
 def test_cuts_at_random_moments_lose_and_double_nothing(fake: FakeServer, proxy: Proxy) -> None:
     chance = random.Random(7)
+    steps = 0
     with gradwatch.watch() as run:
-        for step in range(400):
-            run.record(step, {"a": float(step)}, loss=step / 2)
+        while steps < 400 or proxy.connections <= 3:
+            run.record(steps, {"a": float(steps)}, loss=steps / 2)
+            steps += 1
             time.sleep(0.002)
             if chance.random() < 0.03:
                 proxy.cut()
+            assert steps < 20_000, "it does not connect again"
         proxy.chunk = 3
-    assert proxy.connections > 3
-    assert stored(fake) == {step: float(step) for step in range(400)}
-    assert fake.stream.scalar("loss") == {step: step / 2 for step in range(400)}
+    assert stored(fake) == {step: float(step) for step in range(steps)}
+    assert fake.stream.scalar("loss") == {step: step / 2 for step in range(steps)}
     assert not fake.stream.of(Lost)
 
 

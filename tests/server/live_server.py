@@ -144,7 +144,11 @@ def schema(names: Sequence[str] = ("a.weight", "a.bias", "b.weight"), *, seq: in
 
 
 def batch(
-    seq: int, steps: Sequence[int], norms: npt.NDArray[Any], losses: Sequence[float] | None = None, schema: int = 0
+    seq: int,
+    steps: Sequence[int],
+    norms: npt.NDArray[Any],
+    losses: Sequence[float] | None = None,
+    schema: int = 0,
 ) -> Batch:
     """Norms ``[n, tensors]`` at ``steps``, and losses if given. Times are 1,700,000,000 + step."""
     axis = np.array(steps, dtype=np.float64)
@@ -276,4 +280,3 @@ class Page:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
-

@@ -21,7 +21,11 @@ def test_defaults_are_for_one_person_on_one_computer(tmp_path: Path) -> None:
 
 
 def test_what_is_said_wins_over_the_environment(tmp_path: Path) -> None:
-    environ = {"GRADWATCH_PORT": "1", "GRADWATCH_PUBLIC_URL": "https://a.example/x/", "GRADWATCH_TOKEN": TOKEN}
+    environ = {
+        "GRADWATCH_PORT": "1",
+        "GRADWATCH_PUBLIC_URL": "https://a.example/x/",
+        "GRADWATCH_TOKEN": TOKEN,
+    }
     config = Config.build(environ, directory=tmp_path, port="2", host=None)
     assert (config.port, config.port_given, config.token) == (2, True, TOKEN)
     assert config.public_url == "https://a.example/x"
@@ -39,7 +43,14 @@ def test_others_may_connect_only_with_a_token(host: str) -> None:
 
 @pytest.mark.parametrize(
     ("host", "expected"),
-    [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("a.b", False)],
+    [
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("a.b", False),
+    ],
 )
 def test_loopback(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected

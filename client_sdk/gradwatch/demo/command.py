@@ -165,4 +165,6 @@ def _wait(trainings: list[subprocess.Popen[bytes]], *, once: bool) -> int:
         time.sleep(3600)
 
 
-COMMANDS: Final = (Command("demo", "train small models, healthy and exploding, and watch them", configure, run),)
+COMMANDS: Final = (
+    Command("demo", "train small models, healthy and exploding, and watch them", configure, run),
+)

@@ -308,6 +308,8 @@ class Capture:
         columns, free = self._optimizers.columns(number)
         if self._preclip.entries:
             self._take_entries(draft, columns, grad_scale)
+            if len(draft.parts) == 1 and len(draft.parts[0].columns) == len(columns):
+                return
         elif len(self._optimizers) == 1:
             self._read(columns, draft.parts, grad_scale, key=number)
             return

@@ -40,7 +40,7 @@ _HUGE: Final = 262_144
 """``torch._foreach_norm`` sums in float32 and is off by 1e-5 at a million elements; above this we add chunks in float64."""
 
 _FEW: Final = 128
-"""With fewer small gradients than this, reading each in place costs less than copying them together."""
+"""With fewer small gradients than this, ``torch._foreach_norm`` costs less than copying them together."""
 
 _TINY: Final = 1e-28
 """A float32 sum of squares below this may have lost terms to underflow: look again."""
@@ -173,7 +173,7 @@ class _Plan:
             kept.append(i)
         if len(at["small"]) < _FEW:
             for k in at["small"]:
-                at["middle" if _grad(refs[kept[k]]).dtype in _NUMPY else "odd"].append(k)
+                at["foreach" if _grad(refs[kept[k]]).dtype in _NUMPY else "odd"].append(k)
             at = {form: sorted(positions) for form, positions in at.items()} | {"small": []}
         self._columns = columns[kept]
         self._small_at, self._middle_at, self._foreach_at, self._odd_at = (
@@ -201,7 +201,7 @@ class _Plan:
             _read_views(norms, self._middle_at, [ref().grad.numpy() for ref in self._middle])
         if self._foreach:
             grads = [ref().grad for ref in self._foreach]
-            _take_known(norms, self._foreach_at, grads, torch.stack(torch._foreach_norm(grads)))
+            _take_known(norms, self._foreach_at, grads, [norm.item() for norm in torch._foreach_norm(grads)])
         if self._small:
             self._read_small(norms)
         if self._odd:
@@ -229,7 +229,7 @@ def norms_of(grads: Sequence[Tensor], columns: Columns, known: Tensor | None = N
     positions = np.arange(len(columns))
     if known is not None and _usable(known, grads):
         if known.device.type == "cpu":
-            _take_known(norms, positions, grads, known)
+            _take_known(norms, positions, grads, known.tolist())
         else:
             largest = torch.stack(torch._foreach_norm(list(grads), math.inf))
             norms.set_device(positions, HostCopy(torch.stack([known.detach().float(), largest.float()])))
@@ -238,8 +238,7 @@ def norms_of(grads: Sequence[Tensor], columns: Columns, known: Tensor | None = N
     return norms
 
 
-def _take_known(norms: Norms, positions: Columns, grads: Sequence[Tensor], known: Tensor) -> None:
-    values: list[float] = known.tolist()
+def _take_known(norms: Norms, positions: Columns, grads: Sequence[Tensor], values: list[float]) -> None:
     norms.set_norms(positions, values)
     _look_again(norms, positions, values, _TINY_NORM, lambda k: _numbers(_dense(grads[k])))
 

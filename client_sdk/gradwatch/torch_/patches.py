@@ -174,7 +174,7 @@ def _eavesdropping(original: Function) -> Function | None:
     total_inner = getattr(total, "__wrapped__", None)
     if isinstance(total_inner, types.FunctionType):
         names["_get_total_norm"] = _rebuilt(total_inner, names)
-    return _rebuilt(inner, names)
+    return torch.no_grad()(_rebuilt(inner, names))
 
 
 def _rebuilt(function: types.FunctionType, names: dict[str, Any]) -> Function:
@@ -182,7 +182,7 @@ def _rebuilt(function: types.FunctionType, names: dict[str, Any]) -> Function:
         function.__code__, names, function.__name__, function.__defaults__, function.__closure__
     )
     rebuilt.__kwdefaults__ = function.__kwdefaults__
-    return torch.no_grad()(rebuilt)
+    return rebuilt
 
 
 def _tensors(args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> tuple[Any, list[Tensor]]:
@@ -219,11 +219,11 @@ def _wrap_clip_norm(original: Function) -> Function:
             return original(*args, **kwargs)
         first, parameters = _tensors(args, kwargs, "parameters")
         args, kwargs = _passed(args, kwargs, "parameters", first)
-        grads = _grads(parameters)
         l2 = float(_argument(args, kwargs, 2, "norm_type", 2.0)) == 2.0
         if aloud is not None and l2:
             total = _call_aloud(aloud, True, args, kwargs)
         else:
+            grads = _grads(parameters)
             for listener in list(_listeners):
                 listener.on_norms(grads, None, True)
             total = original(*args, **kwargs)

@@ -148,7 +148,9 @@ def viewer_with(grant: Grant | None) -> Viewer:
         Forbidden: it is for trainers.
     """
     if grant is None:
-        raise NotSignedIn("This token is not right, has expired or was revoked. Ask whoever runs the server for one.")
+        raise NotSignedIn(
+            "This token is not right, has expired or was revoked. Ask whoever runs the server for one."
+        )
     if grant.role == "trainer":
         raise Forbidden("This token is for training scripts; it doesn't open the dashboard.")
     return OWNER if grant.role == "owner" else MEMBER
@@ -261,4 +263,3 @@ def same_origin(connection: HTTPConnection) -> bool:
     host = urlsplit(origin).netloc
     ours = (connection.headers.get("host"), connection.headers.get("x-forwarded-host"))
     return bool(host) and host in ours
-

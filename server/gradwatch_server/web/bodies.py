@@ -33,7 +33,9 @@ class ErrorOut(BaseModel):
 
     code: str = Field(description="A stable word.")
     message: str = Field(description="A sentence for people.")
-    fields: dict[str, str] = Field(default_factory=dict, description="What is wrong with which field of a form.")
+    fields: dict[str, str] = Field(
+        default_factory=dict, description="What is wrong with which field of a form."
+    )
 
 
 class ErrorReply(BaseModel):

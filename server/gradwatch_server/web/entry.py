@@ -42,7 +42,9 @@ async def start_session(request: Request, body: bodies.SessionStart) -> Response
     if body.code:
         key_id = services.codes.spend(body.code, now)
         if key_id is None:
-            raise NotSignedIn("This link was used already or is older than 10 minutes. Get a new one: gradwatch open")
+            raise NotSignedIn(
+                "This link was used already or is older than 10 minutes. Get a new one: gradwatch open"
+            )
     else:
         key_id = _check_token(services, body.token, now)
     response = Response(status_code=204)

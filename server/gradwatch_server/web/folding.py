@@ -64,7 +64,9 @@ class Fold:
         steps, times, values, present = (np.concatenate(piece) for piece in zip(*parts, strict=True))
         buckets = (steps // self.width).astype(np.int64)
         first, last = int(buckets[0]), int(buckets[-1])
-        if last - first >= MOST_BUCKETS or (self._open_bucket >= 0 and first > self._open_bucket + MOST_BUCKETS):
+        if last - first >= MOST_BUCKETS or (
+            self._open_bucket >= 0 and first > self._open_bucket + MOST_BUCKETS
+        ):
             raise Unfoldable
         delta = _reduce(buckets, values, present)
         if first == self._open_bucket and self._open is not None:

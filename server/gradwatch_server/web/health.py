@@ -28,9 +28,7 @@ MOST_RUNS = 100
 @router.get("/healthz", summary="Is it alive?")
 async def healthz(request: Request) -> Response:
     """Always, as long as it answers."""
-    return reply_exact(
-        {"status": "ok", "version": __version__, "instance": services_of(request).instance}
-    )
+    return reply_exact({"status": "ok", "version": __version__, "instance": services_of(request).instance})
 
 
 @router.get("/readyz", summary="Can it work?")
@@ -101,7 +99,10 @@ def _runs(lines: list[str], services: Services) -> None:
     gauges: dict[str, tuple[str, Any]] = {
         "run_last_step": ("Newest step.", lambda run: run.last_step),
         "run_steps_per_second": ("Pace.", lambda run: run.steps_per_s),
-        "run_gradient_norm": ("Newest global gradient norm.", lambda run: run.summary.get("global_grad_norm")),
+        "run_gradient_norm": (
+            "Newest global gradient norm.",
+            lambda run: run.summary.get("global_grad_norm"),
+        ),
         "run_loss": ("Newest loss.", lambda run: run.summary.get("loss")),
     }
     for name, (text, read) in gauges.items():
@@ -110,7 +111,9 @@ def _runs(lines: list[str], services: Services) -> None:
         for run in runs:
             value = read(run)
             if value is not None:
-                lines.append(f'{full}{{run="{_label(run.id)}",project="{_label(run.project)}"}} {_number(value)}')
+                lines.append(
+                    f'{full}{{run="{_label(run.id)}",project="{_label(run.project)}"}} {_number(value)}'
+                )
 
 
 def _number(value: float) -> str:
@@ -119,5 +122,3 @@ def _number(value: float) -> str:
 
 def _label(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-

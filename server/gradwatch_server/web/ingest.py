@@ -282,5 +282,3 @@ class _Trainer:
             await self._socket.send_text(text)
         except WebSocketDisconnect:
             self._gone = True
-
-

@@ -213,7 +213,12 @@ class _Page:
                 await self._obey(message)
             except GradwatchError as error:
                 fault = fault_of(error)
-                told = {"type": "error", "id": message.get("id"), "code": fault.code, "message": fault.message}
+                told = {
+                    "type": "error",
+                    "id": message.get("id"),
+                    "code": fault.code,
+                    "message": fault.message,
+                }
                 await self._tell(told)
 
     async def _obey(self, message: dict[str, Any]) -> None:

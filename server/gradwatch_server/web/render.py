@@ -80,14 +80,18 @@ def login_page(request: Request) -> Response:
 def error_page(request: Request, status: int, message: str) -> Response:
     """A sentence, and a way back."""
     known = getattr(request.state, "identity", None)
-    return page(
-        request,
-        "error.html",
-        known if isinstance(known, Identity) else None,
-        status=status,
-        title=_TITLES.get(status, "Something went wrong"),
-        message=message,
-    ) if _has_services(request) else Response(message, status, media_type="text/plain")
+    return (
+        page(
+            request,
+            "error.html",
+            known if isinstance(known, Identity) else None,
+            status=status,
+            title=_TITLES.get(status, "Something went wrong"),
+            message=message,
+        )
+        if _has_services(request)
+        else Response(message, status, media_type="text/plain")
+    )
 
 
 def _has_services(request: Request) -> bool:

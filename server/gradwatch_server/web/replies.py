@@ -21,7 +21,9 @@ def reply(value: Any, status: int = 200) -> Response:
 
 def reply_exact(value: Any, status: int = 200) -> Response:
     """The same for what is known to hold no non-finite number: much faster for long lists of dataclasses."""
-    return Response(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS), status, media_type="application/json")
+    return Response(
+        orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS), status, media_type="application/json"
+    )
 
 
 def cells(values: npt.NDArray[Any], present: npt.NDArray[np.bool_] | None = None) -> list[Any]:

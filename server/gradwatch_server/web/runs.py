@@ -96,9 +96,7 @@ async def patch_run(request: Request, run: VisibleRun, body: bodies.RunPatch) ->
     return reply_exact(run_plain(updated, full=True))
 
 
-@router.delete(
-    "/{run_id}", summary="Delete a run", status_code=204, dependencies=[Depends(require_owner)]
-)
+@router.delete("/{run_id}", summary="Delete a run", status_code=204, dependencies=[Depends(require_owner)])
 async def delete_run(request: Request, run: VisibleRun) -> Response:
     """The run and all its numbers, for good. A trainer that still sends it is told to stop."""
     services = services_of(request)
@@ -126,7 +124,10 @@ async def get_tensors(request: Request, run: VisibleRun) -> Response:
     summary="A statistic over steps, as buckets",
     response_model=bodies.SeriesReply,
     responses={
-        200: {"content": {"application/octet-stream": {}}, "description": "The binary form, or JSON if asked."}
+        200: {
+            "content": {"application/octet-stream": {}},
+            "description": "The binary form, or JSON if asked.",
+        }
     },
 )
 async def get_series(
@@ -139,20 +140,26 @@ async def get_series(
     to_step: To = None,
     points: Annotated[int, Query(ge=1, le=MOST_POINTS, description="Most buckets wanted.")] = 1000,
     segment: Annotated[int | None, Query(ge=0, description="One segment; joined when left out.")] = None,
-    format: Annotated[Literal["binary", "json"], Query(description="Binary is described under /help.")] = "binary",
+    format: Annotated[
+        Literal["binary", "json"], Query(description="Binary is described under /help.")
+    ] = "binary",
 ) -> Response:
     """Buckets keep the extremes, the newest value and whether NaN, Inf or zero was seen: no spike is lost at any zoom."""
     query = series_query(
-        statistic, scope=scope, rows=rows, from_step=from_step, to_step=to_step, points=points, segment=segment
+        statistic,
+        scope=scope,
+        rows=rows,
+        from_step=from_step,
+        to_step=to_step,
+        points=points,
+        segment=segment,
     )
     store = services_of(request).store
 
     def read() -> Response:
         series = store.series(run.id, query)
         if format == "binary":
-            return Response(
-                encode_view(series, segment=query.segment), media_type="application/octet-stream"
-            )
+            return Response(encode_view(series, segment=query.segment), media_type="application/octet-stream")
         if series.last.size > MOST_CELLS // 4:
             raise Invalid(f"At most {MOST_CELLS // 4:,} cells as JSON: ask for fewer rows or points.")
         planes = {name: cells(getattr(series, name)) for name in ("low", "high", "last")}
@@ -194,9 +201,7 @@ async def get_values(
     def read() -> Response:
         found = store.values(run.id, statistic, scope, chosen, from_step, to_step, limit)
         values = cells(np.asarray(found.values), found.present)
-        return reply_exact(
-            {"steps": found.steps.tolist(), "times": found.times.tolist(), "values": values}
-        )
+        return reply_exact({"steps": found.steps.tolist(), "times": found.times.tolist(), "values": values})
 
     return await run_in_threadpool(read)
 

@@ -35,8 +35,12 @@ class TokenIn(BaseModel):
     role: Literal["owner", "member", "trainer"] = Field(
         description="owner: everything; member: see and edit, but no tokens; trainer: send runs only."
     )
-    project: str = Field(default="*", min_length=1, max_length=512, description="For a trainer: projects it may send to.")
-    expires_in: float | None = Field(default=None, gt=0, le=10 * 366 * 86400, description="Seconds; null: never.")
+    project: str = Field(
+        default="*", min_length=1, max_length=512, description="For a trainer: projects it may send to."
+    )
+    expires_in: float | None = Field(
+        default=None, gt=0, le=10 * 366 * 86400, description="Seconds; null: never."
+    )
 
 
 class TokenOut(BaseModel):

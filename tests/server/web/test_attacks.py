@@ -70,13 +70,40 @@ def test_mutated_frames_end_their_own_socket_at_worst(server: Running, seed: int
             pass
     with server.owner() as api:
         assert api.get("/readyz").status_code == 200
-        assert api.get("/api/v1/runs/run-1/values", params={"statistic": "loss", "scope": "run"}).json()[
-            "values"
-        ] == [[1.0]] * 4
+        assert (
+            api.get("/api/v1/runs/run-1/values", params={"statistic": "loss", "scope": "run"}).json()[
+                "values"
+            ]
+            == [[1.0]] * 4
+        )
 
 
-ODD_VALUES = ["", "0", "-1", "1e999", "NaN", "null", "[]", "9" * 30, "x" * 3000, "\u202e", "%", "'; DROP TABLE runs; --", "../.."]
-BODIES: list[Any] = [None, [], {}, "x", 0, {"name": None}, {"name": ["x"] * 100}, {"run": 5, "view": {}}, {"statistic": "\0"}]
+ODD_VALUES = [
+    "",
+    "0",
+    "-1",
+    "1e999",
+    "NaN",
+    "null",
+    "[]",
+    "9" * 30,
+    "x" * 3000,
+    "\u202e",
+    "%",
+    "'; DROP TABLE runs; --",
+    "../..",
+]
+BODIES: list[Any] = [
+    None,
+    [],
+    {},
+    "x",
+    0,
+    {"name": None},
+    {"name": ["x"] * 100},
+    {"run": 5, "view": {}},
+    {"statistic": "\0"},
+]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +118,11 @@ def test_odd_values_are_never_our_mistake(
         for i in range(25):
             target = path.replace("{run_id}", "run-1" if i % 3 and method != "DELETE" else "%F0%9F%92%A5")
             target = target.replace("{", "").replace("}", "")
-            query = {name: dice.choice([*ODD_VALUES, "run-1", "loss", "run"]) for name in names if dice.random() < 0.7}
+            query = {
+                name: dice.choice([*ODD_VALUES, "run-1", "loss", "run"])
+                for name in names
+                if dice.random() < 0.7
+            }
             body = dice.choice(BODIES) if method != "GET" else None
             reply = api.request(method, target, params=query, json=body)
             assert reply.status_code < 500, (target, query, body, reply.text)

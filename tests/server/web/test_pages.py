@@ -86,7 +86,7 @@ def test_behind_a_prefix_that_the_proxy_strips(server: Running) -> None:
         html = browser.get("/").text
         assert boot_of(html)["base"] == "/team/watch"
         assert all(link.startswith(("/team/watch/", "#", "http")) for link in links_of(html))
-    for evil in ("//evil.example", "/a\"><script>", "javascript:x", "/..//x"):
+    for evil in ("//evil.example", '/a"><script>', "javascript:x", "/..//x"):
         with server.client(**headers, **{"X-Forwarded-Prefix": evil}) as browser:
             assert boot_of(browser.get("/").text)["base"] == ""
 
@@ -107,7 +107,10 @@ def test_behind_a_prefix_that_the_proxy_leaves(tmp_path: Path) -> None:
 
 
 def test_the_public_address_goes_into_links(tmp_path: Path) -> None:
-    with serving(tmp_path, public_url="https://watch.example/x/") as server, Trainer(server, hello()) as trainer:
+    with (
+        serving(tmp_path, public_url="https://watch.example/x/") as server,
+        Trainer(server, hello()) as trainer,
+    ):
         assert trainer.welcome.run_url == "https://watch.example/x/runs/run-1"
         headers, _ = server.browser()
         with server.client(**headers, Origin="https://watch.example") as browser:

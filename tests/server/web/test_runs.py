@@ -33,7 +33,9 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     with serving(tmp_path_factory.mktemp("runs")) as server:
         with Trainer(server, hello("run-1", name="<script>alert(1)</script>")) as trainer:
             trainer.send(schema(NAMES), batch(1, range(4), VALUES, LOSSES))
-            trainer.send(Mark(seq=2, step=2, time=1.7e9, kind="note", data={"text": "</script>", "x": math.nan}))
+            trainer.send(
+                Mark(seq=2, step=2, time=1.7e9, kind="note", data={"text": "</script>", "x": math.nan})
+            )
             trainer.wait_acked(3)
         with Trainer(server, hello("run-2", project="other", name="second")) as trainer:
             trainer.send(schema(), Bye(seq=1, state="finished", time=1.7e9))
