@@ -33,6 +33,8 @@ class Facts:
     lr: float
     lr_change: float
     """By what factor the LR changed: its jump within 60 steps before the onset, else its drift over the last 64 steps."""
+    lr_steady: float
+    """The LR before it began to rise, NaN if it has risen since the start."""
     lr_near_peak: bool
     lr_rising: bool
     ratio: float
@@ -142,6 +144,7 @@ def gather(
         never_alive=bool(tensors) and not bool(memory.alive[tensors].any()),
         checkpoint=max((c for c in memory.checkpoints if c <= finding.step), default=-1),
         lr_change=_lr_change(memory, finding.step),
+        lr_steady=memory.lr_steady,
         earlier=earlier,
         **_of_norms(memory, finding.step),
         **_of_steps(memory),

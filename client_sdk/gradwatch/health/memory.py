@@ -69,6 +69,8 @@ class Memory:
     """Whether a loss scaler has been seen."""
     skips: int = 0
     lr: float = math.nan
+    lr_steady: float = math.nan
+    """The learning rate when it had last not been rising for a while."""
     lr_peak: float = 0.0
     lr_change_step: int = -1
     lr_change: float = 1.0
@@ -152,6 +154,8 @@ class Memory:
                 self.lr_change_step, self.lr_change = frame.step, lr / self.lr
             self.lr, self.lr_peak = lr, max(self.lr_peak, lr)
             self.lrs.append(lr)
+            if not self.lr_rose():
+                self.lr_steady = lr
         took = frame.number("step_time")
         if took == took:
             self.step_times.append(took)

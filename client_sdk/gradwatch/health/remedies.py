@@ -49,7 +49,8 @@ def _lr_cut(facts: Facts) -> Remedy | None:
     if not facts.lr > 0:
         return None
     if facts.sudden_lr:
-        lr = facts.lr / facts.lr_change
+        steady = 0 < facts.lr_steady < facts.lr
+        lr = facts.lr_steady if steady else facts.lr / facts.lr_change
         text = f"Set the learning rate back from {facts.lr:.1e} to {lr:.1e}, its value before it was raised."
     else:
         # Aim at an update of 1e-3 of the weights per step (science notes, 4.2); a blind cut is tenfold.

@@ -1,0 +1,35 @@
+"""Values of remedies, computed from the run that they are for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gradwatch.health import Monitor, Observation
+from gradwatch.protocol import Tensor
+
+
+@pytest.mark.parametrize("rise", [1.04, 1.01])
+def test_a_raised_learning_rate_goes_back_to_what_it_was_before_it_rose(rise: float) -> None:
+    random = np.random.default_rng(0)
+    steps = np.arange(700)
+    lr = 0.01 * rise ** np.maximum(0, steps - 300.0)
+    over = np.maximum(0.0, np.log(lr / 0.1))
+    norms = np.exp(random.normal(0, 0.1, (700, 3)) + 0.8 * over[:, None])
+    loss = np.exp(-steps / 400) + random.normal(0, 0.01, 700) + 2 * over
+    tensors = [Tensor(name=f"{n}.weight", shape=(4, 4), numel=16, depth=n, module=str(n)) for n in range(3)]
+    monitor = Monitor(tensors, optimizers=[{"class": "SGD", "lr": 0.01}], run="r")
+    found = {
+        incident.id: incident
+        for incident in monitor.observe(
+            Observation.of_arrays(steps, tensor={"grad_norm": norms}, run={"loss": loss, "lr": lr})
+        )
+    }
+    cuts = [
+        r
+        for one in found.values()
+        for r in one.remedies
+        if r.key == "lr_cut" and "before it was raised" in r.text
+    ]
+    assert cuts
+    assert all(cut.value == pytest.approx(0.01, rel=0.25) for cut in cuts)
