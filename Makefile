@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
 INSTALLED := $(VENV)/.installed
+BENCHES := overhead latency ingest store alerts crowd health.bench
 PYTEST := $(RUN) -m pytest -p tests.strict
 
 .PHONY: help setup system demo serve test check lint types js fast e2e bench gpu wheel clean
@@ -51,7 +52,7 @@ e2e: $(INSTALLED) system  ## the browser tests
 	$(PYTEST) -m e2e
 
 bench: $(INSTALLED)  ## the benchmarks, each with its baseline in the same run
-	@for bench in tests/benchmarks/*.py; do echo "== $$bench"; $(RUN) $$bench || exit 1; done
+	@for bench in $(BENCHES); do echo "== $$bench"; $(RUN) -m tests.benchmarks.$$bench || exit 1; done
 
 gpu: $(INSTALLED)  ## the CUDA tests, on a machine that has a GPU
 	$(PYTEST) tests/gpu
