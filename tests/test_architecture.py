@@ -29,15 +29,17 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "gradwatch.transport": ("gradwatch.errors", "gradwatch.protocol"),
     "gradwatch": ("gradwatch",),
     "gradwatch_server.models": ("gradwatch.protocol",),
+    "gradwatch_server.visitors": (),
     "gradwatch_server.alerts": ("gradwatch_server.models",),
     "gradwatch_server.errors": ("gradwatch.errors",),
     "gradwatch_server.store": (
         "gradwatch.protocol",
         "gradwatch.errors",
         "gradwatch_server.models",
+        "gradwatch_server.visitors",
         "gradwatch_server.errors",
     ),
-    "gradwatch_server.hub": ("gradwatch_server.models",),
+    "gradwatch_server.hub": ("gradwatch_server.models", "gradwatch_server.visitors"),
     "gradwatch_server": ANYTHING,
 }
 

@@ -14,7 +14,8 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from .models import StoredBlock, Viewer
+from .models import StoredBlock
+from .visitors import Viewer
 
 __all__ = ["Event", "Hub", "Mailbox", "Update", "block_key"]
 

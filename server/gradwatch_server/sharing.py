@@ -18,9 +18,9 @@ from gradwatch.protocol.codec import to_plain
 from . import passwords
 from .config import Config, is_loopback
 from .errors import LinkEnded, NotFound, PasswordNeeded, TooMany
-from .models import Share
 from .store import Database
 from .store import share_queries as sql
+from .visitors import Share
 
 __all__ = ["MONTH", "Reach", "Sharing", "reach_of", "share_plain"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import random
 import socket
@@ -148,7 +149,7 @@ def test_sigkill_loses_at_most_the_last_half_second(
     written = {int(step): float(at) for step, at, *_ in lines}
     with serving(fake, port), gradwatch.watch():
         fake.wait(lambda s: any(stream.series("grad_norm") for stream in s.streams.values()))
-        fake.wait(lambda s: not list((home / "spool").glob("*/*.gws")))
+        fake.wait(lambda s: not glob.glob(str(home / "spool" / "*" / "*.gws")))
     (kept,) = [
         stream.scalar("global_grad_norm") for stream in fake.streams.values() if stream.series("grad_norm")
     ]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from gradwatch_server.hub import Event, Hub, Mailbox, Update
-from gradwatch_server.models import StoredBlock, Viewer
+from gradwatch_server.models import StoredBlock
+from gradwatch_server.visitors import Viewer
 
 OWNER = Viewer(role="owner")
 LINK = Viewer(role="viewer", runs=frozenset({"a"}), share_id="s1")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, insert, select, update
 
-from ..models import Share
+from ..visitors import Share
 from .alert_tables import shares
 
 __all__ = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, insert, select, update
 
-from ..models import Token
+from ..visitors import Token
 from .token_tables import tokens
 
 __all__ = ["list_tokens", "revoke_token", "save_token"]

@@ -18,7 +18,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
 from ..errors import Forbidden, LinkEnded, NotFound, NotSignedIn
-from ..models import Run, Share, Viewer
+from ..models import Run
+from ..visitors import Share, Viewer
 from .keyring import Grant
 
 if TYPE_CHECKING:

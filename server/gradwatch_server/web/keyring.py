@@ -12,7 +12,7 @@ from pathlib import Path
 from gradwatch.protocol import auth
 
 from ..errors import StoreError
-from ..models import Token, TokenRole
+from ..visitors import Token, TokenRole
 
 __all__ = ["Grant", "Keyring", "local_token", "stable_id"]
 

@@ -14,8 +14,8 @@ from gradwatch.protocol import auth
 from gradwatch.protocol.codec import to_plain
 
 from ..errors import Invalid, NotFound, TooMany
-from ..models import Token
 from ..store import token_queries as sql
+from ..visitors import Token
 from .access import require_manager, services_of
 from .replies import reply
 

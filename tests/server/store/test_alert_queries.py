@@ -12,9 +12,16 @@ import pytest
 from sqlalchemy import Connection
 
 from gradwatch.protocol import Hello
-from gradwatch_server.models import Alert, Channel, Notification, Rule, RuleState, Share
+from gradwatch_server.models import (
+    Alert,
+    Channel,
+    Notification,
+    Rule,
+    RuleState,
+)
 from gradwatch_server.store import Store, notify_queries, share_queries
 from gradwatch_server.store import alert_queries as sql
+from gradwatch_server.visitors import Share
 
 T = TypeVar("T")
 
