@@ -100,7 +100,11 @@ def measure(page: Page, base: str, code: str, run: str, trainer: subprocess.Pope
         point = json.loads(line)
         if point["time"] > opened + 2:
             taken[point["step"]] = point["time"]
-    page.wait_for_selector(f"body[data-last-step='{max(taken)}']", timeout=20_000)
+    deadline = time.monotonic() + 20
+    while (seen := int(page.evaluate("document.body.dataset.lastStep ?? -1"))) < max(taken):
+        if time.monotonic() > deadline:
+            raise SystemExit(f"the page shows step {seen} of {max(taken)}")
+        time.sleep(0.1)
     painted = sorted((int(step), at / 1e3) for step, at in page.evaluate(PAINTED))
     return {step: min(at for s, at in painted if s >= step) - then for step, then in taken.items()}
 

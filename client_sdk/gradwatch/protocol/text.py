@@ -14,6 +14,8 @@ import typing
 from collections.abc import Callable
 from typing import Any, Final
 
+import numpy as np
+
 from ..errors import FrameTooLarge, ProtocolError
 from . import limits
 from .messages import (
@@ -66,6 +68,8 @@ def to_plain(value: Any) -> Any:
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value

@@ -33,6 +33,7 @@ from gradwatch.protocol import (
     encode,
     limits,
 )
+from gradwatch.protocol.codec import to_plain
 from gradwatch.protocol.messages import Command, CommandResult, Incident, Message
 
 HELLO = Hello(run_id="r1", run_key="k", project="p", name="n", stream="s", segment="g")
@@ -135,6 +136,13 @@ def test_non_finite_numbers_travel_in_json_as_words() -> None:
     got = decode(text)
     assert isinstance(got, Heartbeat)
     assert math.isnan(got.cost["a"]) and got.cost["b"] == -math.inf
+
+
+@pytest.mark.parametrize("number", [np.float64(1.5), np.float32(1.5), np.int64(2), np.bool_(True)])
+def test_numbers_of_numpy_become_plain_ones(number: np.generic) -> None:
+    plain = to_plain({"a": [number]})["a"][0]
+    assert type(plain) in (float, int, bool)
+    assert plain == number
 
 
 def test_unknown_fields_are_ignored_so_that_newer_peers_may_add_some() -> None:
