@@ -9,13 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from sqlalchemy import Connection
 
 from gradwatch_server.errors import StoreError
 from gradwatch_server.store import Store
-from gradwatch_server.store.schema import HEAD, metadata, open_database
 from gradwatch_server.store.sqlite_file import network_file_system
 
 
@@ -25,25 +21,6 @@ def refused(address: str) -> str:
     sentence = str(caught.value)
     assert sentence and "Traceback" not in sentence and "sqlalche.me" not in sentence
     return sentence
-
-
-def test_migrations_make_what_the_tables_say(address: str) -> None:
-    database = open_database(address)
-    try:
-
-        def differences(conn: Connection) -> list[object]:
-            context = MigrationContext.configure(conn, opts={"compare_type": True})
-            return list(compare_metadata(context, metadata))
-
-        assert database.read(differences) == []
-        assert (
-            database.read(
-                lambda conn: conn.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
-            )
-            == HEAD
-        )
-    finally:
-        database.close()
 
 
 def test_a_second_server_is_refused(address: str) -> None:
