@@ -23,6 +23,7 @@ from gradwatch.protocol import limits
 
 from .app import create_app
 from .config import DEFAULT_PORT, LAST_PORT, Config
+from .connections import Patience, patient
 from .logs import set_up_logs
 from .services import Services
 
@@ -162,10 +163,17 @@ def _listen(host: str, port: int) -> socket.socket:
 class _Server(uvicorn.Server):
     """Uvicorn, with a state file while it listens, and without raising the signal again that ended it."""
 
-    def __init__(self, app: FastAPI, port: int, greet: Callable[[Services], None]) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        port: int,
+        greet: Callable[[Services], None],
+        patience: Patience = Patience(),
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
+                http=patient(patience),
                 ws="websockets-sansio",
                 ws_max_size=limits.MAX_MESSAGE_BYTES,
                 ws_per_message_deflate=False,

@@ -30,6 +30,7 @@ from gradwatch.protocol import (
 from gradwatch.protocol.session import Acked, Opened
 from gradwatch_server.app import create_app
 from gradwatch_server.config import Config
+from gradwatch_server.connections import Patience
 from gradwatch_server.services import Services
 from gradwatch_server.serving import _Server, bind
 from gradwatch_server.web.access import cookie_name
@@ -82,12 +83,13 @@ def serving(directory: Path, **given: Any) -> Iterator[Running]:
     """A server on a free port, stopped at the end."""
     environ: Mapping[str, str] = {}
     clock = given.pop("clock", None)
+    patience = given.pop("patience", Patience())
     config = Config.build(environ, directory=directory, **{"port": 0, **given})
     app = create_app(config, **({"clock": clock} if clock else {}))
     listener = bind(config)
     port = int(listener.getsockname()[1])
     ready = threading.Event()
-    server = _Server(app, port, lambda services: ready.set())
+    server = _Server(app, port, lambda services: ready.set(), patience)
     failed: list[SystemExit] = []
 
     def run() -> None:
