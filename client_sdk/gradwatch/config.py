@@ -13,8 +13,13 @@ from .protocol import limits
 
 __all__ = ["Config", "Mode", "check_server", "state_directory", "websocket_url"]
 
-Mode: TypeAlias = Literal["online", "offline", "disabled"]
-_MODES: Final[dict[str, Mode]] = {"online": "online", "offline": "offline", "disabled": "disabled"}
+Mode: TypeAlias = Literal["online", "offline", "local", "disabled"]
+_MODES: Final[dict[str, Mode]] = {
+    "online": "online",
+    "offline": "offline",
+    "local": "local",
+    "disabled": "disabled",
+}
 _TRUE: Final = {
     "1": True,
     "true": True,
@@ -38,7 +43,8 @@ class Config:
     """Name of the run; "" for a made-up one."""
 
     mode: Mode = "online"
-    """``offline`` writes to the spool only, ``disabled`` does nothing. ``GRADWATCH_MODE``."""
+    """``offline`` writes to the spool only, ``local`` judges the run in this process, ``disabled`` does nothing.
+    ``GRADWATCH_MODE``."""
 
     server: str = ""
     """Address of the server, such as ``https://watch.example.org``; "" for the local one. ``GRADWATCH_SERVER``."""
@@ -127,7 +133,9 @@ def websocket_url(server: str) -> str:
 
 def _mode(word: str) -> Mode:
     if word not in _MODES:
-        raise ConfigError(f"mode= or GRADWATCH_MODE cannot be {word!r}: use online, offline or disabled")
+        raise ConfigError(
+            f"mode= or GRADWATCH_MODE cannot be {word!r}: use online, offline, local or disabled"
+        )
     return _MODES[word]
 
 

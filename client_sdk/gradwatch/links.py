@@ -8,7 +8,7 @@ import json
 import secrets
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +18,7 @@ from .console import Console, is_loopback, proxied, tunnel_hint
 from .protocol import Welcome, auth
 from .transport import Target
 
-__all__ = ["RunLinks", "code_request", "fetch_code"]
+__all__ = ["LocalLinks", "RunLinks", "code_request", "fetch_code"]
 
 HTTP_TIMEOUT_S: Final = 2.0
 
@@ -105,6 +105,19 @@ class RunLinks:
         if delivered:
             return ""
         return f"not all of it has reached a server; what is left is in {self._spool}. Deliver it with: gradwatch sync {self._spool}"
+
+
+class LocalLinks:
+    """A run without a server: no page, and at the end one sentence on how it did."""
+
+    url = ""
+
+    def __init__(self, verdict: Callable[[], str]) -> None:
+        self._verdict = verdict
+
+    def epilogue(self, delivered: bool) -> str:
+        """What to say when the run is over."""
+        return self._verdict()
 
 
 def code_request(server: str, key: str, now: float, nonce: str) -> urllib.request.Request:

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from .console import Console, in_notebook
 from .errors import ConfigError
@@ -19,7 +19,10 @@ from .recorder import Recorder
 from .sender import Ending, SenderThread
 from .shield import Shield
 
-__all__ = ["CaptureLike", "Links", "NullRun", "Run", "read_number"]
+if TYPE_CHECKING:
+    from . import health
+
+__all__ = ["CaptureLike", "Health", "JudgeLike", "Links", "NullRun", "Run", "read_number"]
 
 _STATES: Final = ("finished", "failed", "killed", "preempted")
 _BATCHES_KEPT: Final = 50
@@ -33,6 +36,25 @@ class CaptureLike(Protocol):
 
     def detach(self) -> None:
         """Takes every hook away; harmless the second time."""
+
+
+class JudgeLike(Protocol):
+    """What a run needs of :class:`.judging.Judge`."""
+
+    def incidents(self) -> list[health.Incident]:
+        """All that speak for themselves."""
+
+    def health(self) -> Health:
+        """How the run is doing now."""
+
+
+class Health(NamedTuple):
+    """How a run is doing: ``state`` is "learning", "healthy", "attention", "critical", or "unknown" where a server judges;
+    ``numbers`` as in :meth:`.health.Monitor.scores`."""
+
+    state: str
+    sentence: str
+    numbers: Mapping[str, Any]
 
 
 class Links(Protocol):
@@ -79,6 +101,7 @@ class Run:
         finish_timeout: float = 10.0,
         read: Callable[[Any], float | Callable[[], float] | None] = read_number,
         clock: Callable[[], float] = time.time,
+        judge: JudgeLike | None = None,
     ) -> None:
         self.id = id
         self.name = name
@@ -91,6 +114,7 @@ class Run:
         self._finish_timeout = finish_timeout
         self._read = read
         self._clock = clock
+        self._judge = judge
         self._capture: CaptureLike | None = None
         self._recorder = Recorder(outbox)
         self._note: tuple[EndState, str, int | None] | None = None
@@ -108,6 +132,21 @@ class Run:
     def over(self) -> bool:
         """Whether it has been finished."""
         return self._ended
+
+    @property
+    def incidents(self) -> list[health.Incident]:
+        """What the health engine has found so far, oldest first, with ``mode="local"``; [] otherwise: the server judges.
+
+        Everything measured by now is judged first, which waits for the device: not for the inside of a loop.
+        """
+        return self._judge.incidents() if self._judge is not None else []
+
+    @property
+    def health(self) -> Health:
+        """State, sentence and numbers of the run with ``mode="local"``; otherwise its page has them."""
+        if self._judge is not None:
+            return self._judge.health()
+        return Health("unknown", f"This run is judged by its server: {self.url or 'none is known yet'}.", {})
 
     # --- what a script says -------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from .connection import Connection
 from .frames import Frame
@@ -23,7 +23,7 @@ from .protocol.session import Acked, IncidentReceived, Opened
 from .shield import Shield
 from .waiter import Waiter
 
-__all__ = ["Ending", "Sender", "SenderThread"]
+__all__ = ["Ending", "Pumped", "Sender", "SenderThread"]
 
 FLUSH_S: Final = 0.02
 FLUSH_OFFLINE_S: Final = 0.25
@@ -262,11 +262,27 @@ class Sender:
             self._tell(sentence)
 
 
+class Pumped(Protocol):
+    """What the thread pumps: a :class:`Sender`, or the judge of a run without a server."""
+
+    ended: threading.Event
+
+    @property
+    def delivered(self) -> bool: ...
+    @property
+    def fileno(self) -> int: ...
+    @property
+    def blocked(self) -> bool: ...
+    def end(self, ending: Ending) -> None: ...
+    def turn(self, now: float) -> float: ...
+    def close(self, now: float) -> None: ...
+
+
 class SenderThread:
     """The daemon thread ``gradwatch-sender`` that pumps a :class:`Sender`."""
 
     def __init__(
-        self, sender: Sender, waiter: Waiter, shield: Shield, monotonic: Callable[[], float] = time.monotonic
+        self, sender: Pumped, waiter: Waiter, shield: Shield, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._sender = sender
         self._waiter = waiter

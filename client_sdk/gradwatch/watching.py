@@ -17,7 +17,7 @@ from .delivery import deliver_leftovers
 from .errors import ConfigError
 from .exits import EXITS
 from .journal import Journal
-from .links import RunLinks
+from .links import LocalLinks, RunLinks
 from .names import run_id, run_key, run_name
 from .outbox import MarkPoint, Outbox
 from .packer import Packer
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
+    from .judging import Judge
     from .torch_.capture import Capture
 
 __all__ = ["watch"]
@@ -72,7 +73,8 @@ def watch(
         every: measure every this many steps.
         start_step: number of the next optimizer step, for a run that goes on from a checkpoint.
         budget: share of the step time that sampled statistics may take.
-        mode: ``online``, ``offline`` (to disk only) or ``disabled`` (``GRADWATCH_MODE``).
+        mode: ``online``, ``offline`` (to disk only), ``local`` (judged in this process: no server, nothing on disk; see
+            ``run.incidents`` and ``run.health``) or ``disabled`` (``GRADWATCH_MODE``).
         server: address of the server (``GRADWATCH_SERVER``); default: the local one.
         token: what the server knows you by (``GRADWATCH_TOKEN``).
         autostart: whether a local server is started if none runs; by default only in a terminal or notebook.
@@ -157,7 +159,8 @@ class _Parts:
 
     def start(self) -> Run:
         """Attaches the hooks, starts the thread, prints the link."""
-        thread = self._make_thread()
+        judge = self._make_judge() if self.settings.mode == "local" else None
+        thread = self._make_thread() if judge is None else SenderThread(judge, self._waiter(), self.shield)
         self._run = run = Run(
             id=self._hello.run_id,
             name=self._hello.name,
@@ -165,17 +168,19 @@ class _Parts:
             outbox=self.outbox,
             thread=thread,
             shield=self.shield,
-            links=self.links,
+            links=self.links if judge is None else LocalLinks(lambda: judge.health().sentence),
             console=self.console,
             finish_timeout=self.settings.finish_timeout,
             read=_reader(),
+            judge=judge,
         )
         if self._captured is not None:
             self._captured.attach()
             run.attach(self._captured)
-        starting = self._find_server()
-        with self.shield.guard("printing the link"):
-            self.links.prologue(self.console, starting=starting)
+        if judge is None:
+            starting = self._find_server()
+            with self.shield.guard("printing the link"):
+                self.links.prologue(self.console, starting=starting)
         thread.start()
         EXITS.watch(run)
         if self.settings.mode == "online":
@@ -183,9 +188,24 @@ class _Parts:
                 deliver_leftovers(self.settings, self._transport, lambda: run.over, self.shield)
         return run
 
-    def _make_thread(self) -> SenderThread:
+    def _waiter(self) -> Waiter:
         waiter = Waiter()
         self.outbox.wake = waiter.wake
+        return waiter
+
+    def _make_judge(self) -> Judge:
+        from .judging import Judge
+
+        return Judge(
+            outbox=self.outbox,
+            packer=Packer(),
+            optimizers=lambda: self._optimizers,
+            run=self._hello.run_id,
+            tell=self.console.tell,
+        )
+
+    def _make_thread(self) -> SenderThread:
+        waiter = self._waiter()
         connection = Connection(self._transport, self._introduce, wake=waiter.wake)
         sender = Sender(
             outbox=self.outbox,

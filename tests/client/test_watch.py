@@ -72,7 +72,7 @@ def test_an_exception_in_the_block_is_the_runs_end(server: tuple[FakeServer, str
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"mode": "onlin"}, "use online, offline or disabled"),
+        ({"mode": "onlin"}, "use online, offline, local or disabled"),
         ({"server": "ftp://x"}, "http://127.0.0.1:8642"),
         ({"server": "http://a:b:c"}, "http://127.0.0.1:8642"),
         ({"project": "x" * 600}, "at most 512"),

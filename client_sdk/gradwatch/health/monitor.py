@@ -84,14 +84,20 @@ class Monitor:
         self._plan = [tuple(k for k, every in on_frame if n % every == 0) for n in range(_ROUND)]
         self._on_loss = [r.key for r in DETECTORS if r.when == "loss" and r.key in self._looks]
 
-    def declare(self, tensors: Sequence[Tensor]) -> None:
+    def declare(
+        self, tensors: Sequence[Tensor], *, optimizers: Sequence[Mapping[str, Any]] | None = None
+    ) -> None:
         """A new schema: all tensors anew, those known first and in the same order. What was learnt of them is kept.
+
+        ``optimizers`` replaces what was known of them, as in the constructor; None: as before.
 
         Raises:
             ValueError: a known tensor is gone or at another place.
         """
         if [t.name for t in tensors[: self.layout.n]] != self.layout.names:
             raise ValueError("a new schema must begin with the tensors that are known, in the same order")
+        if optimizers is not None:
+            self._optimizers = tuple(optimizers)
         self.layout = Layout(tensors, self._optimizers, self.profile)
         if self.layout.n == self._memory.width:
             return

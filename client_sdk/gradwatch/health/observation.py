@@ -78,13 +78,24 @@ class Observation:
 
     @classmethod
     def of_batch(
-        cls, batch: Batch, statistics: Sequence[Statistic], marks: Iterable[MarkPoint] = ()
+        cls,
+        batch: Batch,
+        statistics: Sequence[Statistic],
+        marks: Iterable[MarkPoint] = (),
+        *,
+        rows: npt.NDArray[Any] | None = None,
     ) -> Observation:
-        """From a batch of the wire and the statistics of its schema; column *i* is tensor *i* of the schema."""
+        """From a batch of the wire and the statistics of its schema.
+
+        ``rows`` int ``[tensors of the schema]`` gives their places among the Monitor's; None when they are the same.
+        """
         found = []
         for block in batch.blocks:
             what = statistics[block.statistic]
-            found.append(Series(what.name, what.scope, block.steps, block.times, block.values, block.present))
+            at = rows if what.scope == "tensor" else None
+            found.append(
+                Series(what.name, what.scope, block.steps, block.times, block.values, block.present, at)
+            )
         return cls(tuple(found), tuple(marks))
 
     @classmethod

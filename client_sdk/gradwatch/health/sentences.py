@@ -6,7 +6,7 @@ import math
 
 from .incidents import Incident, Origin
 
-__all__ = ["duration", "followers", "verdict"]
+__all__ = ["duration", "followers", "headline", "verdict"]
 
 _OPENING = {
     "exploding": "Exploding since step {step}",
@@ -39,6 +39,22 @@ def verdict(kind: str, step: int, origin: Origin) -> str:
     if spread:
         text += f", {spread}"
     return text + "."
+
+
+def headline(incident: Incident) -> str:
+    """An incident in one line: how grave, the verdict, the likely cause, what to try first."""
+    text = f"{incident.severity}: {incident.sentence}"
+    if incident.causes and not incident.unsure:
+        text += f" Likely cause: {_within(incident.causes[0].label)}."
+    if incident.remedies:
+        text += f" Try: {incident.remedies[0].text}"
+    return text
+
+
+def _within(label: str) -> str:
+    """A label in the middle of a sentence: its first letter small, unless it belongs to a name such as ReLU."""
+    first = label.split()[0]
+    return label if first[1:] != first[1:].lower() or first.endswith("'s") else label[0].lower() + label[1:]
 
 
 def _place(origin: Origin) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gradwatch.health import Incident, Monitor, Observation, Series
+from gradwatch.health import Incident, MarkPoint, Monitor, Observation, Series
 from gradwatch.protocol import Tensor
 
 BATCH = 20
@@ -23,6 +23,8 @@ class Run:
     tensors: list[Tensor]
     optimizers: list[dict[str, Any]]
     data: dict[str, np.ndarray]
+    phases: tuple[int, ...] = ()
+    """Steps at which the script said ``run.phase``."""
 
     @property
     def steps(self) -> int:
@@ -68,7 +70,8 @@ def observations(run: Run, batch: int = BATCH) -> Iterator[Observation]:
                 if pick.any():
                     when = at[pick].astype(np.float64)
                     found.append(Series(key[7:], "tensor", when, when * 0.1, values[pick]))
-        yield Observation(tuple(found))
+        marks = tuple(MarkPoint(at, "phase") for at in run.phases if a <= at < b)
+        yield Observation(tuple(found), marks)
 
 
 def _absent(run: Run) -> np.ndarray:
