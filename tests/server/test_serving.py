@@ -4,55 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import socket
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 from tests.server.live_server import PATIENCE
+from tests.server.processes import process, wait_for
 
-from gradwatch import local
 from gradwatch_server.config import Config
 from gradwatch_server.serving import PortTaken, bind, configure, run
-
-ROOT = Path(__file__).parents[2]
-
-
-@contextmanager
-def process(directory: Path, *options: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
-    """``python -m gradwatch_server serve`` with these options."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("GRADWATCH_")}
-    path = os.pathsep.join([str(ROOT / "client_sdk"), str(ROOT / "server")])
-    started = subprocess.Popen(
-        [sys.executable, "-m", "gradwatch_server", "serve", *options],
-        env={**clean, "PYTHONPATH": path, "GRADWATCH_DIR": str(directory), **environ},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield started
-    finally:
-        started.kill()
-        started.communicate()
-
-
-def wait_for(directory: Path) -> local.LocalServer:
-    """The server, once its state file is there."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        found = local.find(directory)
-        if found is not None:
-            return found
-        time.sleep(0.02)
-    raise AssertionError("no server came")
 
 
 def test_says_where_it_is_and_goes_in_order(tmp_path: Path) -> None:
