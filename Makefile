@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 BENCHES := overhead latency ingest store alerts crowd health.bench
 PYTEST := $(RUN) -m pytest -p tests.strict
 
-.PHONY: help setup system demo serve test check lint types js fast e2e bench gpu wheel clean
+.PHONY: help setup system demo serve test check lint types js fast e2e bench faults gpu wheel clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -53,6 +53,9 @@ e2e: $(INSTALLED) system  ## the browser tests
 
 bench: $(INSTALLED)  ## the benchmarks, each with its baseline in the same run
 	@for bench in $(BENCHES); do echo "== $$bench"; $(RUN) -m tests.benchmarks.$$bench || exit 1; done
+
+faults: $(INSTALLED) system  ## the fault tests in their long form: 200 kills, a million mutated frames (about an hour)
+	GRADWATCH_LONG=1 GRADWATCH_KILLS=200 $(PYTEST) tests/faults tests/server/store/test_killed.py tests/server/store/test_outages.py
 
 gpu: $(INSTALLED)  ## the CUDA tests, on a machine that has a GPU
 	$(PYTEST) tests/gpu

@@ -16,7 +16,7 @@ from .connection import Connection, in_thread
 from .leftover import SpoolReader, may_be_alive_elsewhere, remove, renumbered, spools_in, target_of
 from .lockfile import LockFile
 from .protocol import Hello, encode
-from .protocol.session import Acked, Opened
+from .protocol.session import Acked, Opened, Warned
 from .shield import Shield
 from .transport import Transport
 from .waiter import Waiter
@@ -27,6 +27,13 @@ WINDOW_BYTES: Final = 2 * 1024**2
 WINDOW_RECORDS: Final = 2_000
 GIVE_UP_AFTER: Final = 3
 """Failed attempts to connect in a row."""
+
+FENCED_TRIES: Final = 3
+"""A newer process of the run that connects at the same moment cuts us off; what we bring belongs to an older segment, and
+is welcome when we come again."""
+
+YIELD_S: Final = 60.0
+"""The process that writes the spool sends it itself: we stay away for this long."""
 
 
 class Outcome(Enum):
@@ -46,6 +53,10 @@ class Delivery:
     Args:
         folder: the spool.
         transport: how to reach the server.
+        clock: Unix time, to tell a spool that is still being copied from a damaged one.
+
+    Raises:
+        OSError: the spool cannot be read.
     """
 
     def __init__(
@@ -55,10 +66,12 @@ class Delivery:
         *,
         wake: Callable[[], None] = lambda: None,
         spawn: Callable[[Callable[[], None]], None] = in_thread,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self.reader = SpoolReader(folder)
+        self.reader = SpoolReader(folder, clock)
         self.sent = 0
         self.acked = 0
+        self.rests_until = 0.0
         hello = self.reader.hello()
         first = self.reader.first()
         self.damaged = hello is None or first is None
@@ -74,12 +87,20 @@ class Delivery:
         return self.connection.open and self.acked >= self.sent > 0
 
     def turn(self, now: float) -> None:
-        """Connects, receives, and sends as much as fits."""
+        """Connects, receives, and sends as much as fits.
+
+        Raises:
+            OSError: the spool cannot be read.
+        """
+        if now < self.rests_until:
+            return
         for event in self.connection.turn(now):
             if isinstance(event, Opened):
                 self._open(event.welcome.next_seq, now)
             elif isinstance(event, Acked):
                 self.acked = max(self.acked, event.next_seq)
+            elif isinstance(event, Warned) and event.code == "reopened":
+                self.rests_until = now + YIELD_S
         while self.connection.open and self.connection.backlog < WINDOW_BYTES:
             if self.sent - self.acked >= WINDOW_RECORDS or not self._send_next(now):
                 return
@@ -127,34 +148,65 @@ def deliver(
     transport: Transport,
     *,
     monotonic: Callable[[], float] = time.monotonic,
+    clock: Callable[[], float] = time.time,
     stopped: Callable[[], bool] = lambda: False,
 ) -> tuple[Outcome, str]:
-    """Sends a left-over spool and deletes it once all of it is acknowledged. With a sentence where something is wrong."""
+    """Sends a left-over spool and deletes it once all of it is acknowledged. With a sentence where something is wrong.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     if may_be_alive_elsewhere(folder):
         return Outcome.ALIVE, ""
     lock = LockFile(folder / "lock")
     if not lock.acquire():
         return Outcome.ALIVE, ""
+    try:
+        for _ in range(FENCED_TRIES):
+            outcome, why, fenced = _attempt(folder, transport, monotonic, clock, stopped)
+            if not fenced:
+                break
+        return outcome, why
+    finally:
+        lock.release()
+
+
+def _attempt(
+    folder: Path,
+    transport: Transport,
+    monotonic: Callable[[], float],
+    clock: Callable[[], float],
+    stopped: Callable[[], bool],
+) -> tuple[Outcome, str, bool]:
+    """Outcome, sentence, and whether a newer process cut us off."""
     waiter = Waiter()
-    work = Delivery(folder, transport, wake=waiter.wake)
+    work = Delivery(folder, transport, wake=waiter.wake, clock=clock)
     try:
         if work.damaged:
-            return Outcome.DAMAGED, f"{folder} holds nothing that can be read"
+            return Outcome.DAMAGED, f"{folder} holds nothing that can be read", False
         while not stopped():
             work.turn(monotonic())
-            if work.connection.refused is not None:
-                return Outcome.REFUSED, str(work.connection.refused)
+            refused = work.connection.refused
+            if refused is not None:
+                return Outcome.REFUSED, str(refused), refused.code == "fenced"
+            if work.rests_until:
+                return Outcome.ALIVE, "another process is sending it", False
             if work.connection.failures >= GIVE_UP_AFTER:
-                return Outcome.UNREACHABLE, work.connection.error
+                return Outcome.UNREACHABLE, work.connection.error, False
+            if work.caught_up and work.reader.waits:
+                return (
+                    Outcome.ALIVE,
+                    "some of it is missing, perhaps still being copied; what is there is delivered",
+                    False,
+                )
             if work.caught_up:
                 remove(folder)
-                return Outcome.DELIVERED, ""
+                return Outcome.DELIVERED, "", False
             waiter.wait(0.05, work.connection.fileno(), writable=work.connection.backlog > 0)
-        return Outcome.UNREACHABLE, "stopped"
+        return Outcome.UNREACHABLE, "stopped", False
     finally:
         work.connection.close()
         waiter.close()
-        lock.release()
 
 
 def deliver_leftovers(

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from .errors import SpoolError
-from .protocol import Lost, Record, Schema, Tensor, encode
-from .spool import Entry, Spool, tombstone
+from .errors import FrameTooLarge, SpoolError
+from .protocol import Batch, Lost, Mark, Record, Schema, Tensor, decode, encode
+from .spool import BINARY, Entry, Spool, tombstone
 
 __all__ = ["SPOOL_AFTER_S", "Journal"]
 
@@ -21,6 +21,7 @@ SPOOL_AFTER_S: Final = 0.5
 """What is not acknowledged within this time is written to the spool."""
 
 RETRY_SPOOL_S: Final = 5.0
+SCHEMAS_KEPT: Final = 64
 
 
 @dataclass(slots=True)
@@ -59,7 +60,9 @@ class Journal:
         self._tell = tell
         self._told = False
         self._reader: tuple[int, Iterator[Entry]] = (-1, iter(()))
-        self._schemas: list[tuple[int, str]] = []
+        self._schemas: dict[int, str] = {}
+        """The newest schema records that are not acknowledged, and the one in force before them, each with its tensors."""
+        self._read_step = -1
         self._tensors: tuple[Tensor, ...] | None = None
 
     @property
@@ -74,11 +77,15 @@ class Journal:
 
     def append(self, record: Record, now: float) -> None:
         """Encodes and keeps a record, whose number must be :attr:`next_seq`."""
-        data = encode(record)
+        data = _encoded(record)
+        if isinstance(record, Batch) and isinstance(data, str):
+            self.lost_frames += _frames(record)
         if isinstance(record, Schema):
             self._tensors = self._tensors if record.tensors is None else record.tensors
             whole = dataclasses.replace(record, tensors=self._tensors)
-            self._schemas.append((record.seq, str(encode(whole))))
+            self._schemas[record.seq] = str(encode(whole))
+            if len(self._schemas) > SCHEMAS_KEPT:
+                del self._schemas[next(iter(self._schemas))]
         self._kept[record.seq] = _Kept(data, now)
         self._bytes += len(data)
         self.next_seq = record.seq + 1
@@ -108,6 +115,7 @@ class Journal:
             kept = self._kept.pop(seq, None)
             self._bytes -= len(kept.data) if kept is not None else 0
         self.acked = max(self.acked, min(next_seq, self.next_seq))
+        self._forget_schemas()
         self.cursor = max(self.cursor, self.acked)
         if self.spool is not None:
             self.spool.free(self.acked)
@@ -155,9 +163,12 @@ class Journal:
         self._bytes -= len(kept.data) if kept is not None else 0
 
     def _schema_before(self, seq: int) -> str:
-        while len(self._schemas) > 1 and self._schemas[1][0] < seq:
-            self._schemas.pop(0)
-        return self._schemas[0][1] if self._schemas and self._schemas[0][0] < seq else ""
+        return next((text for at, text in reversed(self._schemas.items()) if at < seq), "")
+
+    def _forget_schemas(self) -> None:
+        in_force = max((at for at in self._schemas if at < self.acked), default=-1)
+        for at in [at for at in self._schemas if at < in_force]:
+            del self._schemas[at]
 
     def _bury(self, seq: int) -> None:
         kept = self._kept[seq]
@@ -172,11 +183,75 @@ class Journal:
     def _read_back(self, seq: int) -> bytes | str:
         assert self.spool is not None
         at, entries = self._reader
-        entry = next(entries, None) if at == seq else None
+        entry = self._next(entries) if at == seq else None
         if entry is None:
             entries = self.spool.read_from(seq)
-            entry = next(entries, None)
+            entry = self._next(entries)
         if entry is None or entry.seq != seq:
-            raise SpoolError(f"record {seq} is missing from {self.spool.folder}")
+            self._reader = (-1, iter(()))
+            return self._stand_in(seq, entry)
         self._reader = (seq + 1, entries)
+        if entry.kind == BINARY:
+            self._read_step = _steps(entry.payload)[1]
         return entry.data
+
+    @staticmethod
+    def _next(entries: Iterator[Entry]) -> Entry | None:
+        """None at the end, and where the file has been taken away or cannot be read."""
+        try:
+            return next(entries, None)
+        except OSError:
+            return None
+
+    def _stand_in(self, seq: int, later: Entry | None) -> bytes | str:
+        """For a record that somebody deleted or damaged on disk. Numbers must go on, so a schema is sent from memory, and
+        for anything else a ``Lost``: the first of a gap counts the steps up to what is there next."""
+        if seq in self._schemas:
+            return self._schemas[seq]
+        first = self._read_step + 1
+        after = self._first_step_after(seq, later)
+        last = first if after is None else max(after - 1, 0)
+        frames = max(0, last - first + 1)
+        first, self._read_step = min(first, last), last
+        self.lost_frames += frames
+        return encode(
+            Lost(seq=seq, from_step=first, to_step=last, frames=frames, reason="the spool is damaged")
+        )
+
+    def _first_step_after(self, seq: int, later: Entry | None) -> int | None:
+        if later is not None and later.kind == BINARY:
+            return _steps(later.payload)[0]
+        kept = (self._kept[at].data for at in range(seq + 1, self.next_seq) if at in self._kept)
+        return next((_steps(data)[0] for data in kept if isinstance(data, bytes)), None)
+
+
+def _steps(data: bytes) -> tuple[int, int]:
+    """First and last step of an encoded batch."""
+    batch = decode(data)
+    assert isinstance(batch, Batch)
+    axes = [block.steps for block in batch.blocks]
+    return min(int(steps[0]) for steps in axes), max(int(steps[-1]) for steps in axes)
+
+
+def _frames(batch: Batch) -> int:
+    return max(len(block.steps) for block in batch.blocks)
+
+
+def _encoded(record: Record) -> bytes | str:
+    """The record, or what can be said instead of one that is too large for the wire."""
+    try:
+        return encode(record)
+    except FrameTooLarge as error:
+        if isinstance(record, Mark):
+            return encode(dataclasses.replace(record, data={"left out": str(error)}))
+        if isinstance(record, Batch):
+            steps = [int(step) for block in record.blocks for step in (block.steps[0], block.steps[-1])]
+            lost = Lost(
+                seq=record.seq,
+                from_step=min(steps),
+                to_step=max(steps),
+                frames=_frames(record),
+                reason="too large for one message: watch fewer tensors with include=",
+            )
+            return encode(lost)
+        raise

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .errors import ProtocolError
@@ -19,13 +19,16 @@ __all__ = ["SpoolReader", "renumbered", "spools_in", "target_of"]
 FOREIGN_QUIET_S = 600.0
 """A spool last written by another computer counts as abandoned after this long: its lock may not reach us."""
 
+SETTLED_S = 60.0
+"""A gap in a spool that was written later than this long ago may still be filled: somebody may be copying it."""
+
 
 def spools_in(directory: Path) -> list[Path]:
-    """The spool folders in ``directory`` (or ``directory`` itself, if it is one), oldest first."""
+    """The spool folders in ``directory`` (or ``directory`` itself, if it is one), the longest untouched first."""
     if segments_of(directory):
         return [directory]
     folders = [path for path in directory.iterdir() if path.is_dir() and segments_of(path)]
-    return sorted(folders, key=lambda path: segments_of(path)[0].stat().st_mtime)
+    return sorted(folders, key=written_at)
 
 
 def target_of(folder: Path) -> str:
@@ -41,23 +44,41 @@ def may_be_alive_elsewhere(folder: Path) -> bool:
     host = holder(folder / "lock").get("host")
     if host in (None, socket.gethostname()):
         return False
-    latest = max((path.stat().st_mtime for path in segments_of(folder)), default=0.0)
-    return time.time() - latest < FOREIGN_QUIET_S
+    return time.time() - written_at(folder) < FOREIGN_QUIET_S
+
+
+def written_at(folder: Path) -> float:
+    """When a spool last changed, 0 for an empty one."""
+    found = 0.0
+    for path in segments_of(folder):
+        try:
+            found = max(found, path.stat().st_mtime)
+        except FileNotFoundError:
+            continue  # its writer has freed it since
+    return found
 
 
 class SpoolReader:
     """The records of one spool from a given number on; call :meth:`read` again for what was added since.
 
-    Records that are missing in the middle (a damaged place) come as ``Lost``, so that the numbers go on.
+    Records that are missing in the middle (a damaged place) come as ``Lost``, so that the numbers go on; but not while the
+    spool still changes: then reading stops there, and :attr:`waits` is True.
+
+    Args:
+        clock: Unix time, as file systems have it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self.folder = folder
         self.finished = False
+        self.waits = False
+        self._clock = clock
         self._at = 0
         self._schema = -1
         self._step = -1
-        self._sizes: dict[Path, int] = {}
+        self._seen: dict[Path, tuple[int, int, int]] = {}
+        """Of each segment: its inode, its size, and where the last entry ended that was given."""
+        self._context: Schema | None = None
 
     def hello(self) -> Hello | None:
         """Who wrote it, None if no segment says."""
@@ -81,34 +102,48 @@ class SpoolReader:
     def start(self, seq: int) -> None:
         """The next record to give is number ``seq``."""
         self._at = seq
-        self._sizes.clear()
+        self._seen.clear()
 
     def read(self) -> Iterator[tuple[int, bytes | str]]:
-        """Numbers and records, from where the last call ended to the end of what is there now."""
+        """Numbers and records, from where the last call ended to the end of what is there now.
+
+        Raises:
+            OSError: a file cannot be read; one that its writer has freed is left out.
+        """
+        self.waits = False
         paths = segments_of(self.folder)
         for i, path in enumerate(paths):
-            is_last = i == len(paths) - 1
-            if not is_last and int(paths[i + 1].stem) <= self._at:
+            if i < len(paths) - 1 and int(paths[i + 1].stem) <= self._at:
                 continue
-            size = path.stat().st_size
-            if is_last and self._sizes.get(path) == size:
+            try:
+                yield from self._segment(path)
+            except FileNotFoundError:
                 continue
-            self._sizes[path] = size
-            yield from self._segment(path)
+            if self.waits:
+                return
 
     def _segment(self, path: Path) -> Iterator[tuple[int, bytes | str]]:
-        context: Schema | None = None
-        for entry in read_segment(path):
+        status = path.stat()
+        inode, size, start = self._seen.get(path, (status.st_ino, -1, 0))
+        if inode != status.st_ino or status.st_size < start:
+            start = 0  # thinned, or copied anew
+        elif size == status.st_size:
+            return
+        for entry in read_segment(path, start):
             message = _decoded(entry) if entry.kind != BINARY else None
             if entry.kind == CONTEXT and isinstance(message, Schema):
-                context = message
-            if entry.kind < TEXT or entry.seq < self._at:
-                continue
-            if entry.seq > self._at:
-                yield from self._fill(entry, context)
-            self._note(entry, message)
-            self._at = entry.seq + 1
-            yield entry.seq, entry.data
+                self._context = message
+            if entry.kind >= TEXT and entry.seq >= self._at:
+                if entry.seq > self._at:
+                    if self._clock() - written_at(self.folder) < SETTLED_S:
+                        self.waits = True
+                        return
+                    yield from self._fill(entry, self._context)
+                self._note(entry, message)
+                self._at = entry.seq + 1
+                yield entry.seq, entry.data
+            self._seen[path] = (status.st_ino, -1, entry.end)
+        self._seen[path] = (status.st_ino, status.st_size, self._seen.get(path, (0, 0, 0))[2])
 
     def _fill(self, entry: Entry, context: Schema | None) -> Iterator[tuple[int, bytes | str]]:
         """Stands in for the missing records before ``entry``: the schema in force there, if it is news, and ``Lost``."""

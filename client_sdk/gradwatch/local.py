@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from .lockfile import LockFile
+from .lockfile import LockFile, alive
 
-__all__ = ["LocalServer", "find", "running", "server_installed", "start", "stop"]
+__all__ = ["LocalServer", "alive", "find", "running", "server_installed", "start", "stop"]
 
 START_TIMEOUT_S: Final = 5.0
 
@@ -104,38 +104,6 @@ def stop(
     while alive(server.pid) and monotonic() < deadline:
         sleep(0.05)
     return not alive(server.pid)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process of this number runs."""
-    if pid <= 0:
-        return False
-    if sys.platform == "win32":
-        import ctypes
-
-        handle = ctypes.windll.kernel32.OpenProcess(0x00100000, False, pid)
-        if not handle:
-            return False
-        lives = ctypes.windll.kernel32.WaitForSingleObject(handle, 0) == 0x102
-        ctypes.windll.kernel32.CloseHandle(handle)
-        return bool(lives)
-    else:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
-        return not _is_zombie(pid)
-
-
-def _is_zombie(pid: int) -> bool:
-    """A server that we started ourselves and that has ended stays in the process table until we wait for it."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return False
 
 
 def _read(path: Path) -> LocalServer | None:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from .frames import Frame
 from .outbox import MarkPoint
 from .protocol import Batch, Block, Bye, Lost, Mark, Record, Schema, Statistic, Tensor
-from .protocol.limits import MAX_NAME, MAX_STATISTICS
+from .protocol.limits import MAX_NAME, MAX_STATISTICS, MAX_STORED_STEP
 from .protocol.messages import EndState
 
 __all__ = ["BATCH_BYTES", "QUIET_S", "Packer", "short_name"]
@@ -55,7 +55,7 @@ class Packer:
     """Makes the records of one stream, numbered from ``first_seq``.
 
     Counts in :attr:`late` the values that came for a step already sent, and in :attr:`refused` the frames whose step did
-    not rise and the scalars beyond the limit of names: they are left out.
+    not rise, the scalars beyond the limit of names, and steps that no server takes: they are left out.
     """
 
     def __init__(self, first_seq: int = 0) -> None:
@@ -83,6 +83,9 @@ class Packer:
 
     def add_scalar(self, name: str, step: int, time: float, value: float) -> None:
         """A logged value of ``name`` at ``step``."""
+        if not 0 <= step < MAX_STORED_STEP:
+            self.refused += 1
+            return
         if name not in self._logged:
             if len(self._logged) + len(self._columns.captured) >= MAX_STATISTICS - 64:
                 self.refused += 1
@@ -121,7 +124,7 @@ class Packer:
         run: list[Frame] = []
         size = 0
         for frame in frames:
-            if frame.step <= self.last_step:
+            if not self.last_step < frame.step < MAX_STORED_STEP:
                 self.refused += 1
                 continue
             if frame.schema != self._declaration or size > BATCH_BYTES:

@@ -19,7 +19,7 @@ from .outbox import Outbox
 from .packer import Packer
 from .protocol import Heartbeat, Record, Welcome, encode
 from .protocol.messages import EndState, Incident
-from .protocol.session import Acked, IncidentReceived, Opened
+from .protocol.session import Acked, IncidentReceived, Opened, Warned
 from .shield import Shield
 from .waiter import Waiter
 
@@ -150,6 +150,8 @@ class Sender:
                 self._journal.acknowledge(event.next_seq)
             elif isinstance(event, IncidentReceived):
                 self._on_incident(event.incident)
+            elif isinstance(event, Warned) and event.code != "reopened":
+                self._once(event.code, f"the server says: {event.message} Steps are kept and sent later")
         refused = self._connection.refused
         if refused is not None:
             self._once("refused", f"the server refused this run: {refused}. Steps are kept on disk")

@@ -15,6 +15,7 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -39,11 +40,13 @@ BINARY: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry: a record (``kind`` TEXT or BINARY), or what stands before them (HELLO, CONTEXT)."""
+    """One entry: a record (``kind`` TEXT or BINARY), or what stands before them (HELLO, CONTEXT). It ends before byte
+    ``end`` of its segment."""
 
     kind: int
     seq: int
     payload: bytes
+    end: int = 0
 
     @property
     def data(self) -> bytes | str:
@@ -57,20 +60,28 @@ def pack_entry(kind: int, seq: int, payload: bytes) -> bytes:
     return _ENTRY.pack(len(payload), zlib.crc32(payload, zlib.crc32(head)), kind, seq) + payload
 
 
-def read_segment(path: Path) -> Iterator[Entry]:
-    """The entries of a segment up to the first damaged one."""
-    data = path.read_bytes()
-    at = len(MAGIC)
-    if data[:at] != MAGIC:
-        return
+def read_segment(path: Path, start: int = 0) -> Iterator[Entry]:
+    """The entries of a segment up to the first damaged one; with ``start`` those from that byte on, where an entry ended.
+
+    Raises:
+        OSError: it is not there, or cannot be read.
+    """
+    with path.open("rb") as file:
+        file.seek(start)
+        data = file.read()
+    at = 0
+    if not start:
+        at = len(MAGIC)
+        if data[:at] != MAGIC:
+            return
     while at + _ENTRY.size <= len(data):
         length, crc, kind, seq = _ENTRY.unpack_from(data, at)
         payload = data[at + _ENTRY.size : at + _ENTRY.size + length]
         head = _ENTRY.pack(length, 0, kind, seq)
         if len(payload) < length or zlib.crc32(payload, zlib.crc32(head)) != crc:
             return
-        yield Entry(kind, seq, payload)
         at += _ENTRY.size + length
+        yield Entry(kind, seq, payload, start + at)
 
 
 def segments_of(folder: Path) -> list[Path]:
@@ -110,9 +121,10 @@ class Spool:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             (folder / TARGET).write_text(target, encoding="utf-8")
             self._lock = LockFile(folder / "lock")
+            held = self._lock.acquire()
         except OSError as error:
             raise SpoolError(f"cannot write to {folder}: {error.strerror or error}") from error
-        if not self._lock.acquire():
+        if not held:
             raise SpoolError(f"another process writes to {folder}")
 
     def note_schema(self, text: str) -> None:
@@ -140,13 +152,15 @@ class Spool:
             pass
 
     def free(self, below: int) -> None:
-        """Deletes what is acknowledged: segments whose records all have numbers under ``below``."""
+        """Deletes what is acknowledged: segments whose records all have numbers under ``below``. One that cannot be deleted
+        stays: sent again by a later ``sync``, it changes nothing."""
         while self._segments and self._segments[0].last < below:
             segment = self._segments.pop(0)
             if not self._segments:
                 self._close_file()
             self.bytes -= segment.size
-            segment.path.unlink(missing_ok=True)
+            with suppress(OSError):
+                segment.path.unlink()
 
     def read_from(self, seq: int) -> Iterator[Entry]:
         """The records from ``seq`` on, in order."""
@@ -213,16 +227,19 @@ class Spool:
         """Replaces the batches of the oldest full segment by ``Lost`` records; False if there is none left."""
         for segment in self._segments[:-1]:
             if not segment.thinned:
-                self._thin_segment(segment)
+                try:
+                    self._thin_segment(segment)
+                except OSError:
+                    return False  # no room even for less, or the file was taken away: tried again with the next record
                 return True
         return False
 
     def _thin_segment(self, segment: _Segment) -> None:
-        parts = [MAGIC]
+        parts, gone = [MAGIC], []
         for entry in read_segment(segment.path):
             if entry.kind == BINARY:
                 lost = tombstone(entry.payload, "the spool was full")
-                self.on_lost(lost)
+                gone.append(lost)
                 parts.append(pack_entry(TEXT, entry.seq, str(encode(lost)).encode()))
             else:
                 parts.append(pack_entry(entry.kind, entry.seq, entry.payload))
@@ -233,6 +250,8 @@ class Spool:
         self.bytes += len(data) - segment.size
         segment.size = len(data)
         segment.thinned = True
+        for lost in gone:
+            self.on_lost(lost)
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from .errors import ConnectionRefused, ProtocolError
 from .protocol import (
     Ack,
     Batch,
+    Error,
     Heartbeat,
     Hello,
     Record,
@@ -105,6 +106,10 @@ class FakeServer:
     Args:
         key: the secret it shares with its clients, "" to take anybody.
         acks: whether it acknowledges; may be changed at any time.
+
+    Attributes:
+        refuse: what a trainer is refused with, for good.
+        warn: what a trainer is told instead of a welcome, for now.
     """
 
     def __init__(self, *, key: str = "", acks: bool = True) -> None:
@@ -114,6 +119,7 @@ class FakeServer:
         self.heartbeats: list[Heartbeat] = []
         self.connections = 0
         self.refuse: ConnectionRefused | None = None
+        self.warn: Error | None = None
         self.changed = threading.Condition()
 
     def open(self) -> Callable[[bytes | str], list[str]]:
@@ -132,6 +138,8 @@ class FakeServer:
                     if isinstance(event, HelloReceived):
                         if self.refuse is not None:
                             raise self.refuse
+                        if self.warn is not None:
+                            return [str(encode(self.warn))]
                         stream = self.streams.setdefault(event.hello.stream, StoredStream(event.hello))
                         at.append(stream)
                         replies.append(session.welcome(Welcome(next_seq=len(stream.records))))

@@ -16,6 +16,7 @@
     │   ├── StoreError              503: the database cannot be opened, read or written
     │   ├── RunKeyRefused           409: another client owns the run
     │   └── StreamFenced            409: a newer stream of the same rank has taken over
+    │       └── StreamReopened      409: another connection goes on with the same stream
     └── ProtocolError, ConnectionRefused (the client package's)    400, 401 and close codes on the ingest socket
 """
 
@@ -40,6 +41,7 @@ __all__ = [
     "ServerError",
     "StoreError",
     "StreamFenced",
+    "StreamReopened",
     "TooLarge",
     "TooMany",
     "fault_of",
@@ -138,6 +140,13 @@ class StreamFenced(ServerError):
     status, code = 409, "fenced"
 
 
+class StreamReopened(StreamFenced):
+    """Another connection goes on with the same stream: after a broken connection, or because a copy of its spool is being
+    delivered. Whoever is cut off may come back: what it sends again changes nothing."""
+
+    status, code = 409, "reopened"
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """How an error looks from outside. ``close`` is the WebSocket close code, ``fatal`` tells a trainer not to retry."""
@@ -170,6 +179,7 @@ _TABLE: Final[tuple[tuple[type[Exception], int | None, int, bool], ...]] = (
     (Forbidden, None, 4403, True),
     (StoreError, None, 1013, False),
     (TooMany, None, 1013, False),
+    (StreamReopened, None, 1013, False),
     (ServerError, None, 1008, True),
 )
 

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 from jinja2 import Environment
 
+from gradwatch.errors import GradwatchError
+
 from .alerting import Alerting
 from .assets import Assets
 from .config import Config
@@ -46,8 +48,8 @@ class Fenceable(Protocol):
     key_id: str
     """The name of the key it proved."""
 
-    def fence(self) -> None:
-        """Ends it: another one has taken over."""
+    def fence(self, why: GradwatchError | None = None) -> None:
+        """Ends it: another one has taken over, or ``why``."""
 
 
 class Trainers:
@@ -61,8 +63,8 @@ class Trainers:
         connections = self._connections.setdefault(stream.run.id, {})
         connections[connection] = stream
         for other, older in list(connections.items()):
-            if older.closed:
-                other.fence()
+            if older.closed is not None:
+                other.fence(older.closed)
 
     def leave(self, stream: StreamHandle, connection: Fenceable) -> None:
         """It is gone."""

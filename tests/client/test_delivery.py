@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from tests.client.rig import Rig, row
 
 from gradwatch.cli.sync import follow
 from gradwatch.delivery import Outcome, deliver
-from gradwatch.leftover import SpoolReader, spools_in
+from gradwatch.errors import ConnectionRefused
+from gradwatch.leftover import SETTLED_S, SpoolReader, spools_in
 from gradwatch.protocol import Bye, Lost, decode
 from gradwatch.sender import Ending
 from gradwatch.spool import segments_of
@@ -38,6 +40,11 @@ def stored(server: FakeServer) -> dict[int, list[float]]:
             assert step not in found
             found[step] = values.tolist()
     return found
+
+
+def later() -> float:
+    """When nobody can be copying a spool any more that was written now."""
+    return time.time() + 2 * SETTLED_S
 
 
 def expected(steps: range) -> dict[int, list[float]]:
@@ -78,7 +85,7 @@ def test_a_damaged_place_becomes_lost_and_the_rest_arrives(dead: Rig) -> None:
     data = bytearray(second.read_bytes())
     data[-500] ^= 0xFF
     second.write_bytes(data)
-    assert deliver(dead.spool, dead.transport)[0] is Outcome.DELIVERED
+    assert deliver(dead.spool, dead.transport, clock=later)[0] is Outcome.DELIVERED
     kept = stored(dead.server)
     lost = [record for stream in dead.server.streams.values() for record in stream.of(Lost)]
     gone = {s for r in lost if isinstance(r, Lost) for s in range(r.from_step, r.to_step + 1)}
@@ -93,6 +100,41 @@ def test_a_tail_cut_short_loses_only_the_tail(dead: Rig, cut: int) -> None:
     assert deliver(dead.spool, dead.transport)[0] is Outcome.DELIVERED
     steps = stored(dead.server)
     assert 50 < len(steps) < 60 and steps == expected(range(len(steps)))
+
+
+def test_a_spool_copied_by_halves_is_delivered_as_far_as_it_goes_and_whole_in_the_end(
+    dead: Rig, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    segments = segments_of(dead.spool)
+    for i, segment in enumerate(segments):  # the third is half there, the next one is missing
+        if i != 3:
+            data = segment.read_bytes()
+            (copy / segment.name).write_bytes(data[: len(data) // 2] if i == 2 else data)
+    outcome, why = deliver(copy, dead.transport)
+    assert outcome is Outcome.ALIVE and "what is there is delivered" in why
+    half = stored(dead.server)
+    assert half == expected(range(len(half))) and 5 < len(half) < 60
+    for segment in segments:
+        shutil.copy(segment, copy)
+    assert deliver(copy, dead.transport)[0] is Outcome.DELIVERED
+    assert stored(dead.server) == expected(range(60))
+    assert not any(stream.of(Lost) for stream in dead.server.streams.values())
+
+
+def test_a_newer_process_that_connects_meanwhile_does_not_keep_an_older_spool_out(dead: Rig) -> None:
+    dead.server.refuse = ConnectionRefused("fenced", "a newer process has taken over")
+    attempts: list[float] = []
+
+    def monotonic() -> float:
+        attempts.append(0.0)
+        if dead.transport.attempts == 2:
+            dead.server.refuse = None
+        return 0.0
+
+    assert deliver(dead.spool, dead.transport, monotonic=monotonic)[0] is Outcome.DELIVERED
+    assert stored(dead.server) == expected(range(60))
 
 
 def test_a_spool_in_use_is_left_alone(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tests.client.rig import TENSORS, Rig, row
 
 from gradwatch.errors import ConnectionRefused
 from gradwatch.outbox import MarkPoint, ScalarPoint
-from gradwatch.protocol import Bye, Lost, Mark
+from gradwatch.protocol import Bye, Error, Lost, Mark
 from gradwatch.sender import Ending
 from gradwatch.spool import read_segment, segments_of
 
@@ -223,3 +223,70 @@ def test_dropped_frames_become_a_lost_record(tmp_path: Path) -> None:
     (lost,) = rig.server.stream.of(Lost)
     assert isinstance(lost, Lost) and (lost.from_step, lost.to_step, lost.frames) == (0, 14, 15)
     assert sorted(rig.server.stream.series("grad_norm")) == list(range(15, 25))
+
+
+def test_a_spool_that_somebody_deletes_costs_what_was_in_it_and_no_more(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, memory_limit=20_000, segment_bytes=30_000)
+    rig.transport.down = True
+    for step in range(200):
+        rig.step(step)
+        rig.pump(0.3, every=0.1)
+    _, second, third, *_ = segments_of(rig.spool)
+    second.unlink()
+    third.write_bytes(third.read_bytes()[:-400])
+    rig.transport.down = False
+    rig.sender.end(Ending("finished", 1.0))
+    rig.pump(20)
+    assert rig.sender.delivered
+    kept, lost = set(rig.server.stream.series("grad_norm")), set[int]()
+    for record in rig.server.stream.of(Lost):
+        assert isinstance(record, Lost)
+        lost |= set(range(record.from_step, record.to_step + 1)) if record.frames else set()
+    assert kept | lost == set(range(200)) and not kept & lost and len(kept) > 100
+    assert rig.sender.lost_frames == len(lost)
+
+
+def test_a_schema_that_somebody_deletes_is_sent_from_memory(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, memory_limit=20_000, segment_bytes=30_000)
+    rig.transport.down = True
+    for step in range(100):
+        rig.step(step)
+        rig.pump(0.3, every=0.1)
+    segments_of(rig.spool)[0].unlink()
+    rig.transport.down = False
+    rig.sender.end(Ending("finished", 1.0))
+    rig.pump(20)
+    assert rig.sender.delivered and rig.server.stream.tensors == TENSORS
+    kept = rig.server.stream.series("grad_norm")
+    assert sorted(kept) == list(range(100)) and all((kept[step] == row(step)).all() for step in kept)
+
+
+def test_what_is_too_large_for_a_message_is_left_out_and_the_rest_goes_on(rig: Rig) -> None:
+    rig.step(0)
+    rig.outbox.put_mark(MarkPoint(0, 1.0, "note", {"text": "x" * 17_000_000}))
+    rig.pump()
+    rig.step(1)
+    rig.pump()
+    (mark,) = rig.server.stream.of(Mark)
+    assert isinstance(mark, Mark) and "at most" in mark.data["left out"]
+    assert sorted(rig.server.stream.series("grad_norm")) == [0, 1]
+
+
+@pytest.mark.parametrize("step", [-1, 2**40, 10**30])
+def test_a_step_that_no_server_takes_is_left_out_and_told(rig: Rig, step: int) -> None:
+    rig.outbox.put_scalar(ScalarPoint("loss", step, 1.0, 1.0))
+    rig.outbox.put_scalar(ScalarPoint("loss", 1, 1.0, 2.0))
+    rig.step(1)
+    rig.pump(1.5)
+    assert rig.server.stream.scalar("loss") == {1: 2.0}
+    assert len(rig.told) == 1 and "left out" in rig.told[0]
+
+
+def test_what_the_server_says_before_it_goes_away_for_a_while_is_told_once(rig: Rig) -> None:
+    rig.server.warn = Error(code="store", message="the disk is full.", fatal=False)
+    rig.step(0)
+    rig.pump(3)
+    rig.server.warn = None
+    rig.pump(30, every=0.1)
+    assert rig.told == ["the server says: the disk is full. Steps are kept and sent later"]
+    assert sorted(rig.server.stream.series("grad_norm")) == [0]

@@ -37,7 +37,9 @@ def loss(step: int) -> float:
     return 10.0 / (1 + step)
 
 
-def compare(address: str | Path, taken: Mapping[str, int], *, lost: Mapping[str, set[int]] | None = None) -> None:
+def compare(
+    address: str | Path, taken: Mapping[str, int], *, lost: Mapping[str, set[int]] | None = None
+) -> None:
     """Every run must hold its steps 0 up to ``taken``, once, with the values that were sent; but those in ``lost``. And the
     database must be whole."""
     store = Store.open(str(address), background=False)

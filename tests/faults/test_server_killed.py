@@ -31,9 +31,7 @@ def trainers(port: int, token: str) -> Iterator[list[Run]]:
     """Eight runs, each with a sender of its own."""
     with ExitStack() as stack:
         yield [
-            stack.enter_context(
-                gradwatch.watch(name=f"r{i}", server=f"http://127.0.0.1:{port}", token=token)
-            )
+            stack.enter_context(gradwatch.watch(name=f"r{i}", server=f"http://127.0.0.1:{port}", token=token))
             for i in range(TRAINERS)
         ]
 

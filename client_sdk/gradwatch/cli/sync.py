@@ -41,7 +41,8 @@ def _sync(arguments: argparse.Namespace) -> int:
         raise GradwatchError(f"{directory} is not a folder")
     transport = WebSocketTransport(lambda: _locate(config))
     if arguments.follow:
-        follow(directory, transport)
+        print(f"following {directory}; stop with Ctrl-C", flush=True)
+        follow(directory, transport, tell=lambda text: print(text, flush=True))
         return 0
     return _deliver_all(directory, transport)
 
@@ -72,6 +73,83 @@ def _deliver_all(directory: Path, transport: Transport) -> int:
     return 1 if failed else 0
 
 
+class _Follower:
+    """Delivers every spool of a folder as it grows. What is wrong with one is said once, and hinders no other."""
+
+    def __init__(self, directory: Path, transport: Transport, tell: Callable[[str], None]) -> None:
+        self._directory = directory
+        self._transport = transport
+        self._tell = tell
+        self._waiter = Waiter()
+        self._work: dict[Path, Delivery] = {}
+        self._told: set[str] = set()
+        self._scan_at = 0.0
+
+    def turn(self, now: float) -> None:
+        """One look at everything."""
+        if now >= self._scan_at:
+            self._scan_at = now + SCAN_S
+            self._scan()
+        for folder in list(self._work):
+            try:
+                self._deliver(folder, now)
+            except OSError as error:
+                self._once(f"{folder.name} cannot be read now: {error.strerror or error}")
+        self._say_whether_reached()
+
+    def wait(self, seconds: float) -> None:
+        """Until then, or until a connection stands."""
+        self._waiter.wait(seconds)
+
+    def close(self) -> None:
+        """Lets go of all connections."""
+        for delivery in self._work.values():
+            delivery.connection.close()
+        self._waiter.close()
+
+    def _scan(self) -> None:
+        try:
+            folders = spools_in(self._directory)
+        except OSError as error:
+            self._once(f"{self._directory} cannot be read now: {error.strerror or error}")
+            return
+        for folder in folders:
+            if folder not in self._work or self._work[folder].damaged:
+                try:
+                    self._work[folder] = Delivery(folder, self._transport, wake=self._waiter.wake)
+                except OSError as error:
+                    self._once(f"{folder.name} cannot be read now: {error.strerror or error}")
+
+    def _deliver(self, folder: Path, now: float) -> None:
+        delivery = self._work[folder]
+        if delivery.damaged:
+            return
+        delivery.turn(now)
+        connection = delivery.connection
+        if connection.refused is not None:
+            self._once(f"{folder.name}: the server refused it: {connection.refused}")
+        if delivery.caught_up:
+            self._once(f"{folder.name}: delivered so far, and followed")
+        if delivery.caught_up and delivery.reader.finished:
+            connection.close()
+            remove(folder)
+            del self._work[folder]
+            self._once(f"{folder.name}: the run has ended, and all of it is delivered")
+
+    def _say_whether_reached(self) -> None:
+        connections = [one.connection for one in self._work.values()]
+        if any(one.opened for one in connections):
+            return
+        failed = next((one for one in connections if one.failures >= 3), None)
+        if failed is not None:
+            self._once(f"no server is reached yet ({failed.error}); this goes on trying")
+
+    def _once(self, sentence: str) -> None:
+        if sentence not in self._told:
+            self._told.add(sentence)
+            self._tell(sentence)
+
+
 def follow(
     directory: Path,
     transport: Transport,
@@ -79,32 +157,17 @@ def follow(
     monotonic: Callable[[], float] = time.monotonic,
     stopped: Callable[[], bool] = lambda: False,
     pause: float = 0.2,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Delivers every spool in ``directory`` as it grows, whoever writes it; a spool whose run has ended and is stored is
-    deleted. Runs until ``stopped``."""
-    waiter = Waiter()
-    work: dict[Path, Delivery] = {}
-    scanned = -SCAN_S
+    deleted. Runs until ``stopped``. ``tell`` gets sentences for the user."""
+    follower = _Follower(directory, transport, tell)
     try:
         while not stopped():
-            now = monotonic()
-            if now - scanned >= SCAN_S:
-                scanned = now
-                for folder in spools_in(directory):
-                    if folder not in work or work[folder].damaged:
-                        work[folder] = Delivery(folder, transport, wake=waiter.wake)
-            for folder, delivery in list(work.items()):
-                if not delivery.damaged:
-                    delivery.turn(now)
-                if delivery.caught_up and delivery.reader.finished:
-                    delivery.connection.close()
-                    remove(folder)
-                    del work[folder]
-            waiter.wait(pause)
+            follower.turn(monotonic())
+            follower.wait(pause)
     finally:
-        for delivery in work.values():
-            delivery.connection.close()
-        waiter.close()
+        follower.close()
 
 
 COMMANDS = (Command("sync", "deliver what was recorded while no server could be reached", _configure, _sync),)

@@ -23,3 +23,6 @@ MAX_CONTEXT_BYTES: Final = 256 * 1024
 
 MAX_STEP: Final = 2**53
 """Steps travel as float64 so that JavaScript reads them exactly."""
+
+MAX_STORED_STEP: Final = 2**40
+"""Steps from here on are refused: the widest buckets of the store would no longer fit a screen."""

@@ -51,6 +51,7 @@ __all__ = [
     "RecordReceived",
     "ServerSession",
     "State",
+    "Warned",
 ]
 
 
@@ -84,7 +85,15 @@ class IncidentReceived:
     incident: Incident
 
 
-ClientEvent: TypeAlias = Opened | Acked | IncidentReceived
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """The server is about to close the connection for now; ``message`` is a sentence for the user. Coming back is welcome."""
+
+    code: str
+    message: str
+
+
+ClientEvent: TypeAlias = Opened | Acked | IncidentReceived | Warned
 
 
 class ClientSession:
@@ -120,7 +129,7 @@ class ClientSession:
             if message.fatal:
                 self.state = State.CLOSED
                 raise ConnectionRefused(message.code, message.message)
-            return [], []
+            return [], [Warned(message.code, message.message)]
         if isinstance(message, Challenge) and self.state is State.CHALLENGE:
             return [self._answer(message)], []
         if isinstance(message, Welcome) and self.state is State.HELLO:

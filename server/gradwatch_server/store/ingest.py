@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from gradwatch.errors import ProtocolError
 from gradwatch.protocol import Batch, Block, Bye, Lost, Mark, Record, Schema, Statistic
+from gradwatch.protocol.limits import MAX_STORED_STEP
 
 from ..models import GroupInfo, Run, RunMark, RunState, StoredBlock, TensorInfo
 from .live import MAIN_RANK, Column, Layout, LiveRun, SeriesRef, StreamHandle, declare, place_tensors
@@ -25,9 +26,6 @@ PACE_S: Final = 10.0
 """Time constant of ``steps_per_s``, in seconds of the frames' own clock."""
 
 PACE_MIN_S: Final = 0.5
-MAX_STORED_STEP: Final = 2**40
-"""Steps from here on are refused: the widest buckets of the pyramid would no longer fit a screen."""
-
 MAX_SUMMARY: Final = 64
 """Most statistics in a run's summary."""
 
@@ -308,6 +306,9 @@ def _pace(live: LiveRun, run: Run, steps: int, since: float, time: float) -> flo
         live.pace_steps, live.pace_time = -1, since
     live.pace_steps += steps
     passed = time - live.pace_time
+    if passed < 0:  # a clock was set back
+        live.pace_steps, live.pace_time = 0, time
+        return run.steps_per_s
     if passed < PACE_MIN_S:
         return run.steps_per_s
     now = live.pace_steps / passed

@@ -13,10 +13,10 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from gradwatch.errors import ProtocolError
+from gradwatch.errors import GradwatchError, ProtocolError
 from gradwatch.protocol import Hello, Record
 
-from ..errors import NotFound, StoreError, StreamFenced
+from ..errors import NotFound, StoreError, StreamFenced, StreamReopened
 from ..models import Run, RunMark, RunState, StoredBlock
 from . import queries, writes
 from .background import Background
@@ -78,7 +78,9 @@ class Intake:
             for other in self._streams.values():
                 same = other.stream == hello.stream and other.live.run.id == hello.run_id
                 if same and hmac.compare_digest(other.live.key_hash, key_hash):
-                    other.closed = "this stream was opened again by another connection"
+                    other.closed = StreamReopened(
+                        "this stream was opened again by another connection, which goes on where this one was"
+                    )
 
         def work(conn: Connection) -> OpenedStream:
             with self._lock:
@@ -96,8 +98,8 @@ class Intake:
     def _replace_handles(self, stream: StreamHandle) -> None:
         for other in list(self._streams.values()):
             if other.live is stream.live and other.rank == stream.rank and other.segment <= stream.segment:
-                other.closed = (
-                    other.closed or "a newer process has taken over this run; this one sends no more"
+                other.closed = other.closed or StreamFenced(
+                    "a newer process has taken over this run; this one sends no more"
                 )
                 del self._streams[other.no]
         self._streams[stream.no] = stream
@@ -107,16 +109,17 @@ class Intake:
 
         Raises:
             ProtocolError: a record that makes no sense. Those before it are stored all the same; the stream is closed.
-            StreamFenced: the stream is closed.
+            GradwatchError: the stream is closed, and why: a newer one has taken over, or what came before it was refused or
+                could not be stored.
         """
-        if stream.closed:
-            raise StreamFenced(stream.closed)
+        if stream.closed is not None:
+            raise stream.closed.with_traceback(None)
         changes = Changes(stream)
         try:
             with self._lock:
                 take(stream, records, changes, now=self._clock())
         except ProtocolError as error:
-            stream.closed = str(error)
+            stream.closed = error
             raise
         finally:
             appended = self._queue(changes)
@@ -174,7 +177,7 @@ class Intake:
             for one in taken:
                 one.error = one.error or error
                 if one.error is not None:
-                    self._forget(one.changes.stream.live, str(one.error))
+                    self._forget(one.changes.stream.live, StoreError(str(one.error)))
         for one in taken:
             changes = one.changes
             if one.error is not None:
@@ -186,7 +189,7 @@ class Intake:
             one.appended.marks = changes.marks
             self._background.when_keeping_up(partial(one.appended.done.set_result, changes.next_seq))
 
-    def _forget(self, live: LiveRun, reason: str) -> None:
+    def _forget(self, live: LiveRun, reason: GradwatchError) -> None:
         if self._lives.get(live.run.id) is live:
             del self._lives[live.run.id]
         for stream in [one for one in self._streams.values() if one.live is live]:
@@ -224,7 +227,7 @@ class Intake:
         def work(conn: Connection) -> None:
             live = self._live(conn, run.id)
             with self._lock:
-                self._forget(live, "this run was imported; nothing more is added to it here")
+                self._forget(live, StreamFenced("this run was imported; nothing more is added to it here"))
             writes.restore_run(conn, live.no, run, key_hash)
 
         return self._database.write(work)
@@ -266,7 +269,7 @@ class Intake:
         def work(conn: Connection) -> int:
             live = self._live(conn, run_id)
             with self._lock:
-                self._forget(live, "this run was deleted")
+                self._forget(live, StreamFenced("this run was deleted"))
             writes.delete_run(conn, live.no, run_id)
             return live.no
 

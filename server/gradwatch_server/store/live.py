@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from gradwatch.errors import ProtocolError
+from gradwatch.errors import GradwatchError, ProtocolError
 from gradwatch.protocol import Statistic, Tensor
 
 from ..models import GroupInfo, Run, TensorInfo
@@ -83,7 +83,7 @@ class Layout:
 
 @dataclass(slots=True, eq=False)
 class StreamHandle:
-    """An open stream. ``closed`` says why nothing more is taken from it, "" while it is."""
+    """An open stream. ``closed`` is what an append raises from now on, None while it takes records."""
 
     no: int
     stream: str
@@ -96,7 +96,7 @@ class StreamHandle:
     """Newest step of each series in this segment."""
     newest_step: float = -1.0
     ended: bool = False
-    closed: str = ""
+    closed: GradwatchError | None = None
 
     @property
     def speaks(self) -> bool:

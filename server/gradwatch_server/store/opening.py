@@ -11,13 +11,13 @@ from sqlalchemy import Connection, func, select
 
 from gradwatch.errors import ProtocolError
 from gradwatch.protocol import Hello
+from gradwatch.protocol.limits import MAX_STORED_STEP
 
 from ..errors import RunKeyRefused, StreamFenced
 from ..models import Run
 from . import queries, writes
 from . import tables as t
 from .block_queries import tail_bodies
-from .ingest import MAX_STORED_STEP
 from .live import LiveRun, StreamHandle, declare
 from .plain import INT32, int32s, statistics, text
 from .tail import unpack

@@ -118,9 +118,9 @@ class _Trainer:
         if not self._gone:
             await self._socket.close(fault.close, fault.code)
 
-    def fence(self) -> None:
+    def fence(self, why: GradwatchError | None = None) -> None:
         """Another socket has taken over this stream, or a newer stream this rank."""
-        self._break(StreamFenced("another process now sends this run; this one was cut off"))
+        self._break(why or StreamFenced("another process now sends this run; this one was cut off"))
 
     def _too_slow(self) -> None:
         if self._session.state is not State.OPEN:

@@ -20,7 +20,7 @@ from gradwatch.protocol import (
     auth,
     encode,
 )
-from gradwatch.protocol.session import Acked, Beat, HelloReceived, Opened, RecordReceived, State
+from gradwatch.protocol.session import Acked, Beat, HelloReceived, Opened, RecordReceived, State, Warned
 
 KEY = auth.key_of("a token")
 HELLO = Hello(run_id="r1", run_key="k", project="p", name="n", stream="s", segment="g")
@@ -122,7 +122,10 @@ def test_a_fatal_error_ends_the_clients_session_with_the_servers_sentence() -> N
 
 def test_a_warning_does_not() -> None:
     client, _ = opened()
-    assert client.receive(encode(Error(code="busy", message="wait", fatal=False))) == ([], [])
+    assert client.receive(encode(Error(code="busy", message="wait", fatal=False))) == (
+        [],
+        [Warned("busy", "wait")],
+    )
 
 
 @pytest.mark.parametrize("text", [encode(Ack(next_seq=0)), encode(HELLO), mark(0)])
