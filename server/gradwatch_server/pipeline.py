@@ -17,7 +17,9 @@ from gradwatch.protocol import Heartbeat, Hello, Record
 from .hub import Event, Hub, Update
 from .models import GroupInfo, Run, RunMark, StoredBlock, TensorInfo
 from .plain import PRIVATE, run_plain, status_plain
+from .ranks import Ranks
 from .store import Appended, OpenedStream, Store, StreamHandle
+from .store.live import RANKS_LANE
 
 __all__ = ["LOST_AFTER", "Announcer", "Follower", "Observer", "Pipeline"]
 
@@ -133,6 +135,7 @@ class Pipeline:
         self.loop = asyncio.get_running_loop()
         """The event loop that everything runs on."""
         self._changed: dict[str, StreamHandle] = {}
+        self._ranks = Ranks(store, self._accept, clock)
 
     async def open(self, hello: Hello) -> OpenedStream:
         """A stream of records begins.
@@ -140,7 +143,9 @@ class Pipeline:
         Raises:
             RunKeyRefused, StreamFenced, StoreError: it must not.
         """
-        opened = await asyncio.wrap_future(self.store.open_stream(hello, now=self._clock()))
+        own = await self._ranks.enter(hello)
+        opened = await asyncio.wrap_future(self.store.open_stream(own, now=self._clock()))
+        self._ranks.entered(hello, opened.stream)
         await self._observer.prepare(opened.run.id)
         self._observer.run_changed(opened.run)
         self._announce.run(opened.run)
@@ -153,6 +158,13 @@ class Pipeline:
             ProtocolError: a record makes no sense. Those before it are stored all the same.
             StreamFenced: another process has taken over.
         """
+        fresh = self._ranks.before(stream, records)
+        try:
+            return self._accept(stream, records)
+        finally:
+            self._ranks.take(stream, fresh)
+
+    def _accept(self, stream: StreamHandle, records: Sequence[Record]) -> asyncio.Future[int]:
         appended = self.store.append(stream, records)
         if appended.blocks:
             self._observer.observe(
@@ -169,8 +181,9 @@ class Pipeline:
     async def beat(self, stream: StreamHandle, heartbeat: Heartbeat) -> None:
         """A sign of life. A lost run is running again, and that is told."""
         before = stream.run
+        cost = heartbeat.cost if self._ranks.leads(stream) else before.cost
         await asyncio.wrap_future(
-            self.store.beat(before.id, now=self._clock(), step=heartbeat.step, cost=heartbeat.cost)
+            self.store.beat(before.id, now=self._clock(), step=heartbeat.step, cost=cost)
         )
         if stream.run.state != before.state:
             self._observer.run_changed(stream.run)
@@ -182,6 +195,7 @@ class Pipeline:
         since_lost = 0.0
         while True:
             await asyncio.sleep(STATUS_SECONDS)
+            self._ranks.tick()
             self.flush_status()
             since_lost += STATUS_SECONDS
             if since_lost >= LOST_SECONDS:
@@ -225,7 +239,7 @@ class Pipeline:
         run = stream.run
         if appended.blocks:
             self.hub.publish(Update(run_id=run.id, segment=stream.segment, blocks=tuple(appended.blocks)))
-        if stream.speaks and (appended.blocks or appended.marks):
+        if (stream.speaks and (appended.blocks or appended.marks)) or stream.rank == RANKS_LANE:
             self._follower.feed(run, stream.segment, stream.tensors, appended.blocks, appended.marks)
         if appended.declared:
             self._announce("schema", run.id, {"tensor_count": run.tensor_count})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
@@ -10,10 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from .losses import LossTrack
-from .memory import Frame
+from .memory import Frame, RankSample
 from .observation import Observation, Series
 
-__all__ = ["FRAME_STATISTICS", "VALIDATION", "Intake", "MarkEvent", "ScalarEvent", "intake_from"]
+__all__ = [
+    "FRAME_STATISTICS",
+    "VALIDATION",
+    "Intake",
+    "MarkEvent",
+    "ScalarEvent",
+    "intake_from",
+]
 
 FRAME_STATISTICS: Final = frozenset(
     (
@@ -24,12 +32,14 @@ FRAME_STATISTICS: Final = frozenset(
         "input_nonfinite",
         "loss_scale",
         "lr",
-        "rank_grad_norm",
         "skipped",
         "step_time",
     )
 )
 """Run-level statistics that belong to a frame; any other run-level name is a scalar that the user logged."""
+
+RANK_STATISTICS: Final = frozenset(("rank_grad_norm", "replica_gap"))
+"""What the ranks of a run say side by side. It comes when the last of them has spoken, often after the step was judged."""
 
 VALIDATION: Final = frozenset(
     ("eval/loss", "eval_loss", "test/loss", "val/loss", "val_loss", "valid/loss", "validation/loss")
@@ -59,7 +69,7 @@ class ScalarEvent:
     value: float
 
 
-Event: TypeAlias = MarkEvent | Frame | ScalarEvent
+Event: TypeAlias = MarkEvent | Frame | ScalarEvent | RankSample
 
 
 @dataclass(slots=True)
@@ -70,6 +80,7 @@ class Intake:
     frames: list[Frame] = field(default_factory=list)
     scalars: list[list[Any]] = field(default_factory=list)
     marks: list[list[Any]] = field(default_factory=list)
+    ranks: list[RankSample] = field(default_factory=list)
 
     def collect(self, observation: Observation, width: int) -> None:
         """Takes an observation over ``width`` tensors in."""
@@ -77,6 +88,8 @@ class Intake:
         for series in observation.series:
             if series.scope == "tensor":
                 self._add_rows(frames, series, width)
+            elif series.name in RANK_STATISTICS and series.scope in ("run", "rank"):
+                self.ranks += _rank_events(series)
             elif series.name in FRAME_STATISTICS and series.scope in ("run", "rank"):
                 self._add_run(frames, series)
             elif series.scope == "run" and (series.name == "loss" or series.name in VALIDATION):
@@ -97,6 +110,7 @@ class Intake:
 
         ``loss`` is read anew each time: a frame waits while the loss that should come before it is overdue.
         """
+        ranks, self.ranks = deque(sorted(self.ranks, key=lambda sample: sample.step)), []
         order = [(int(m[0]), _MARK, n) for n, m in enumerate(self.marks)]
         order += [(f.step, _FRAME, n) for n, f in enumerate(self.frames)]
         order += [(int(s[0]), _SCALAR, n) for n, s in enumerate(self.scalars)]
@@ -111,12 +125,15 @@ class Intake:
             if what == _SCALAR and step > self.newest >= 0 and not crowded:
                 break
             given += 1
+            while ranks and ranks[0].step < step:
+                yield ranks.popleft()
             if what == _FRAME:
                 yield frames[n]
             elif what == _SCALAR:
                 yield ScalarEvent(int(scalars[n][0]), str(scalars[n][1]), float(scalars[n][2]))
             else:
                 yield MarkEvent(int(marks[n][0]), str(marks[n][1]))
+        yield from ranks
         left = order[given:]
         self.marks = [marks[n] for _, what, n in left if what == _MARK]
         self.frames = [frames[n] for _, what, n in left if what == _FRAME]
@@ -147,6 +164,12 @@ class Intake:
                 if series.name == "grad_norm":
                     frame.present = present[n]
             frame.rows[series.name] = row
+
+
+def _rank_events(series: Series) -> Iterator[RankSample]:
+    whole = np.ones(series.values.shape, np.bool_) if series.present is None else series.present
+    for step, values, present in zip(series.steps.tolist(), series.values, whole, strict=True):
+        yield RankSample(int(step), series.name, values.astype(np.float64), present)
 
 
 def _frame(frames: dict[int, Frame], at: float, time: float) -> Frame:

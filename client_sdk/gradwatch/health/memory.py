@@ -44,6 +44,16 @@ class Frame:
         return math.nan if values is None else float(values.max()) if len(values) > 1 else float(values[0])
 
 
+@dataclass(frozen=True, slots=True)
+class RankSample:
+    """What the ranks say side by side at one step: ``values`` and ``present`` are as wide as the statistic."""
+
+    step: int
+    name: str
+    values: Row
+    present: npt.NDArray[np.bool_]
+
+
 @dataclass(slots=True)
 class Memory:
     """State over all frames so far. ``z`` is the score of the newest total norm against what came before it."""
@@ -117,6 +127,8 @@ class Memory:
     """The last 8 samples of the zero fraction."""
     zeros_n: int = 0
     frame: Frame | None = None
+    ranks: RankSample | None = None
+    """The sample of the ranks that is being looked at."""
 
     def __post_init__(self) -> None:
         if not len(self.base_m):

@@ -16,7 +16,7 @@ from .detectors.broken import Stopped
 from .incidents import Incident, from_plain
 from .intake import FRAME_STATISTICS, Intake, MarkEvent, ScalarEvent, intake_from
 from .layout import Layout
-from .memory import Frame, Memory
+from .memory import Frame, Memory, RankSample
 from .observation import Observation
 from .scores import Scores
 from .sentences import run_sentence
@@ -30,7 +30,7 @@ HealthState: TypeAlias = Literal["learning", "healthy", "attention", "critical"]
 _NEED: Final = 100
 _ROUND: Final = 40
 """Frames after which the plan of who looks when repeats: a multiple of every ``every`` in the table."""
-_WITHOUT_NORMS: Final[tuple[str, ...]] = ("loss_scale", "bad_rank", "nonfinite_weight")
+_WITHOUT_NORMS: Final[tuple[str, ...]] = ("loss_scale", "nonfinite_weight")
 _STATE_VERSION: Final = 1
 
 
@@ -120,6 +120,8 @@ class Monitor:
         for event in self._intake.due(self._memory.loss):
             if isinstance(event, Frame):
                 self._take_frame(event)
+            elif isinstance(event, RankSample):
+                self._take_ranks(event)
             elif isinstance(event, ScalarEvent):
                 self._take_scalar(event.step, event.name, event.value)
             else:
@@ -274,6 +276,12 @@ class Monitor:
         for key in self._on_loss:
             self._report(key)
         self._after(memory)
+
+    def _take_ranks(self, sample: RankSample) -> None:
+        """What ranks say side by side may be of a step that was judged long ago."""
+        self._memory.ranks = sample
+        self._report("bad_rank")
+        self._memory.ranks = None
 
     def _report(self, key: str) -> None:
         look = self._looks.get(key)

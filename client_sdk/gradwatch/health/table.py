@@ -26,7 +26,7 @@ from .memory import Memory
 
 __all__ = ["DETECTORS", "KINDS", "Detector", "KindInfo"]
 
-When: TypeAlias = Literal["frame", "loss", "validation", "tick"]
+When: TypeAlias = Literal["frame", "loss", "validation", "tick", "ranks"]
 
 
 class Look(Protocol):
@@ -326,8 +326,9 @@ DETECTORS: Final[tuple[Detector, ...]] = (
         key="bad_rank",
         kind="bad_rank",
         label="Bad rank",
-        sentence="One rank's norm ten times the others', in 3 of 5 samples, or alone not finite.",
-        needs=("rank_grad_norm",),
+        sentence="One rank's norm ten times the others', in 3 of 5 samples, or alone not finite; or replicas that differ.",
+        needs=("rank_grad_norm or replica_gap",),
+        when="ranks",
         severity="critical",
         build=BadRank,
     ),

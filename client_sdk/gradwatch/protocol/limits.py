@@ -10,6 +10,9 @@ MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 MAX_TENSORS: Final = 20_000
 """Largest number of tensors in one schema."""
 
+MAX_SHARDS: Final = 100_000
+"""Most ranks of a run, and most shards of a tensor."""
+
 MAX_STATISTICS: Final = 2_000
 """Largest number of statistics in one schema (logged scalars included)."""
 

@@ -26,7 +26,8 @@ class Tensor:
 
     ``depth`` is its place in forward order (0 = nearest the input), ``module`` the path of its module,
     ``fan_in`` and ``init_std`` are None where they mean nothing, ``optimizer`` and ``group`` are indexes or -1 when
-    the tensor is in no optimizer. ``shard`` and ``replica`` say which part of a distributed tensor this rank holds.
+    the tensor is in no optimizer. ``shard`` of ``shards`` and ``replica`` say which part of a distributed tensor this
+    rank holds.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Tensor:
     sparse: bool = False
     trainable: bool = True
     shard: int = 0
+    shards: int = 1
     replica: int = 0
 
 
@@ -65,7 +67,10 @@ class Statistic:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hello:
-    """The client's first message after the challenge: who it is and what it is about to send."""
+    """The client's first message after the challenge: who it is and what it is about to send.
+
+    ``parts``: each rank sends what it holds, and the server merges them; otherwise rank 0 sends the run.
+    """
 
     run_id: str
     run_key: str
@@ -77,6 +82,7 @@ class Hello:
     started_at: float = 0.0
     rank: int = 0
     world_size: int = 1
+    parts: bool = False
     version: int = PROTOCOL_VERSION
     client: str = ""
     proof: str = ""

@@ -212,8 +212,10 @@ def _check_hello(hello: Hello) -> None:
         value = getattr(hello, name)
         if not value or len(value) > limits.MAX_NAME:
             raise ProtocolError(f"Hello.{name} must have 1 to {limits.MAX_NAME} characters")
-    if hello.start_step < 0 or hello.rank < 0 or hello.world_size < 1:
-        raise ProtocolError("Hello with a negative step or rank")
+    if hello.start_step < 0 or hello.rank < 0 or not 1 <= hello.world_size <= limits.MAX_SHARDS:
+        raise ProtocolError("Hello with a step, rank or number of ranks that makes no sense")
+    if hello.parts and hello.rank >= hello.world_size:
+        raise ProtocolError("Hello of a rank beyond the number of ranks")
     size = len(json.dumps(hello.context, default=str))
     if size > limits.MAX_CONTEXT_BYTES:
         raise FrameTooLarge(f"a context of {size:,} bytes; at most {limits.MAX_CONTEXT_BYTES:,} are taken")
@@ -235,6 +237,8 @@ def _check_schema(schema: Schema) -> None:
     for thing in named:
         if not thing.name or len(thing.name) > limits.MAX_NAME:
             raise ProtocolError(f"a name of {len(thing.name)} characters; 1 to {limits.MAX_NAME} are taken")
+    if any(not 0 <= tensor.shard < tensor.shards <= limits.MAX_SHARDS for tensor in tensors):
+        raise ProtocolError("a tensor with a shard beyond the number of its shards")
     for statistic in schema.statistics:
         if not 0 < statistic.width <= limits.MAX_TENSORS or statistic.cadence < 0:
             raise ProtocolError(f"statistic {statistic.name!r} has a width or cadence that makes no sense")

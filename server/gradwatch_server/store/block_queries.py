@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, bindparam, func, select, union_all
 
 from . import tables as t
-from .live import MAIN_RANK
+from .live import MAIN_RANK, RANKS_LANE
 
 __all__ = [
     "HIGHEST",
@@ -120,9 +120,12 @@ def find_series(
     conn: Connection, run_id: str, scope: str, name: str, rank: int = MAIN_RANK
 ) -> SeriesKey | None:
     """The key of a series, None if the run is unknown or has none of that name."""
-    given = {"run_id": run_id, "rank": rank, "scope": scope, "name": name}
-    row = conn.execute(_FIND_SERIES, given).one_or_none()
-    return None if row is None else SeriesKey(*row, rank)
+    for lane in (rank, RANKS_LANE):
+        given = {"run_id": run_id, "rank": lane, "scope": scope, "name": name}
+        row = conn.execute(_FIND_SERIES, given).one_or_none()
+        if row is not None:
+            return SeriesKey(*row, lane)
+    return None
 
 
 def tail_bodies(

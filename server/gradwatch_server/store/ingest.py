@@ -15,7 +15,17 @@ from gradwatch.protocol import Batch, Block, Bye, Lost, Mark, Record, Schema, St
 from gradwatch.protocol.limits import MAX_STORED_STEP
 
 from ..models import GroupInfo, Run, RunMark, RunState, StoredBlock, TensorInfo
-from .live import MAIN_RANK, Column, Layout, LiveRun, SeriesRef, StreamHandle, declare, place_tensors
+from .live import (
+    MAIN_RANK,
+    RANKS_LANE,
+    Column,
+    Layout,
+    LiveRun,
+    SeriesRef,
+    StreamHandle,
+    declare,
+    place_tensors,
+)
 from .merging import merged
 from .plain import text, whole
 from .tail import Piece
@@ -100,17 +110,8 @@ def _take_one(stream: StreamHandle, record: Record, changes: Changes) -> None:
     elif isinstance(record, Schema):
         _take_schema(stream, record, changes)
     elif isinstance(record, Mark):
-        run_id = stream.run.id
-        changes.marks.append(
-            RunMark(
-                run_id=run_id,
-                revision=0,
-                step=whole(record.step),
-                time=record.time,
-                kind=text(record.kind, 64),
-                data=record.data,
-            )
-        )
+        if stream.rank == MAIN_RANK:
+            changes.marks.append(_mark(stream.run.id, record))
     elif isinstance(record, Lost):
         lost = replace(
             record,
@@ -124,6 +125,17 @@ def _take_one(stream: StreamHandle, record: Record, changes: Changes) -> None:
         live.run = replace(live.run, lost_frames=live.run.lost_frames + lost.frames)
     else:
         _take_bye(stream, record, changes)
+
+
+def _mark(run_id: str, mark: Mark) -> RunMark:
+    return RunMark(
+        run_id=run_id,
+        revision=0,
+        step=whole(mark.step),
+        time=mark.time,
+        kind=text(mark.kind, 64),
+        data=mark.data,
+    )
 
 
 def _take_schema(stream: StreamHandle, schema: Schema, changes: Changes) -> None:
@@ -207,7 +219,7 @@ def _store(
     if is_tensor and not layout.in_order:
         stored, stored_present = _scatter(layout.rows, series.width, values, present)
     changes.pieces.append(Piece(series.idx, block.steps, block.times, stored, stored_present))
-    if stream.rank != MAIN_RANK:
+    if stream.rank not in (MAIN_RANK, RANKS_LANE):
         return
     rows = layout.rows if is_tensor else np.arange(column.width, dtype=np.int32)
     changes.blocks.append(_stored(series, block, values, rows, present))

@@ -16,10 +16,23 @@ from ..models import GroupInfo, Run, TensorInfo
 from .module_tree import GroupNorms, groups_of, parent_of
 from .plain import INT32, text, whole
 
-__all__ = ["MAIN_RANK", "NORMS", "Column", "Layout", "LiveRun", "SeriesRef", "StreamHandle", "declare"]
+__all__ = [
+    "MAIN_RANK",
+    "NORMS",
+    "RANKS_LANE",
+    "Column",
+    "Layout",
+    "LiveRun",
+    "SeriesRef",
+    "StreamHandle",
+    "declare",
+]
 
 MAIN_RANK: Final = 0
 """The rank whose numbers are the run's; those of others are kept beside them."""
+
+RANKS_LANE: Final = 2**30
+"""The lane of what is said of replicated ranks side by side. It belongs to the run as the main rank's numbers do."""
 
 NORMS: Final = frozenset({"grad_norm"})
 """Tensor statistics that are L2 norms over disjoint tensors, so that a group's follows from its tensors'."""

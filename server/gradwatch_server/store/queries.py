@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
 
 from ..models import GroupInfo, Run, RunMark, Segment, StatisticInfo, TensorInfo
 from . import tables as t
-from .live import MAIN_RANK, SeriesRef
+from .live import MAIN_RANK, RANKS_LANE, SeriesRef
 from .plain import from_json, int32s, numbers
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "marks_of_run",
     "revision",
     "run_of",
+    "schema_rows",
     "segments_of_run",
     "series_of_run",
     "statistics_of_run",
@@ -168,8 +171,19 @@ def statistics_of_run(conn: Connection, run_no: int) -> list[StatisticInfo]:
             logged=series.logged,
         )
         for series in series_of_run(conn, run_no)
-        if series.rank == MAIN_RANK
+        if series.rank in (MAIN_RANK, RANKS_LANE)
     ]
+
+
+def schema_rows(conn: Connection, run_no: int) -> dict[tuple[str, int], npt.NDArray[np.int32]]:
+    """The run-wide tensor of each column, by stream id and schema id."""
+    c = t.schemas.c
+    rows = conn.execute(
+        select(t.streams.c.stream, c.id, c.rows)
+        .join(t.streams, t.streams.c.no == c.stream_no)
+        .where(c.run_no == run_no)
+    )
+    return {(str(row.stream), int(row.id)): int32s(row.rows) for row in rows}
 
 
 def marks_of_run(conn: Connection, run_no: int, run_id: str, since: int) -> list[RunMark]:

@@ -33,6 +33,7 @@ from .database import Database
 from .intake import Appended, Intake
 from .live import StreamHandle
 from .opening import OpenedStream
+from .rank_parts import StoredParts, stored_parts
 from .schema import open_database
 from .series import read_series, read_values
 
@@ -99,6 +100,10 @@ class Store:
     def mark_lost(self, *, now: float, after: float = 60.0) -> Future[list[str]]:
         """Running runs without a sign of life for ``after`` seconds are lost; gives their ids."""
         return self._intake.mark_lost(now=now, after=after)
+
+    def rank_parts(self, merged: StreamHandle) -> StoredParts:
+        """What ranks sent beyond what is in their ``merged`` stream. Blocks."""
+        return self.database.read(lambda conn: stored_parts(conn, merged))
 
     # --- runs and series go out; these block, so call them off the event loop ---
 

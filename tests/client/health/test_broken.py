@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gradwatch.health import Incident
+from gradwatch.health import Incident, Monitor, Observation, Series
 
-from .conftest import Story, loud, told
+from .conftest import Story, loud, network, told
 
 
 def only(found: list[Incident]) -> Incident:
@@ -110,3 +110,31 @@ def test_a_rank_that_differs_is_named() -> None:
     found = only(loud(story.watch()))
     assert (found.kind, found.group, found.severity) == ("bad_rank", "rank 2", "critical")
     assert 220 <= found.opened_step <= 224
+
+
+def test_absent_ranks_are_not_broken_ones() -> None:
+    ranks = np.random.default_rng(0).uniform(0.9, 1.1, (260, 4))
+    present = np.ones(ranks.shape, np.bool_)
+    ranks[220:, 1], present[220:, 1] = np.nan, False
+    at = np.arange(260.0)
+    assert (
+        Monitor(network()).observe(Observation((Series("rank_grad_norm", "run", at, at, ranks, present),)))
+        == []
+    )
+
+
+def test_one_rank_that_is_not_finite_is_named_though_its_step_was_judged_before() -> None:
+    monitor = Monitor(network())
+    steps = np.arange(100.0)
+    norms = Story(100).norms
+    assert monitor.observe(Observation.of_arrays(steps, tensor={"grad_norm": norms})) == []
+    (found,) = monitor.observe(Observation.of_arrays([50.0], run={"rank_grad_norm": [[1.0, np.inf]]}))
+    assert (found.kind, found.group, found.first_step) == ("bad_rank", "rank 1", 50)
+
+
+def test_replicas_that_differ_are_reported() -> None:
+    monitor = Monitor(network())
+    assert monitor.observe(Observation.of_arrays([0.0], run={"replica_gap": [[2e-7, 1.0]]})) == []
+    (found,) = monitor.observe(Observation.of_arrays([50.0], run={"replica_gap": [[0.25, 3.0]]}))
+    assert (found.kind, found.group) == ("bad_rank", "rank 3")
+    assert "25 %" in found.evidence[0].text

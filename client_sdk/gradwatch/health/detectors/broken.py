@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from ..baseline import median
 from ..incidents import Evidence, Finding, Origin, Severity
@@ -144,36 +146,61 @@ class LossScale:
         )
 
 
+GAP: Final = 1e-3
+"""Replicas get the same gradients bit for bit; sums in another order differ by less than this."""
+
+
 @dataclass(slots=True)
 class BadRank:
-    """One rank whose own gradient norm is ten times that of the others in 3 of 5 samples, or alone not finite."""
+    """One rank whose own gradient norm is ten times that of the others in 3 of 5 samples, or alone not finite; or replicas
+    of a gradient that differ."""
 
     seen: deque[int] = field(default_factory=lambda: deque(maxlen=5))
 
     def look(self, memory: Memory, layout: Layout) -> Finding | None:
-        """The finding at a sample of the ranks' norms."""
-        ranks = memory.frame.run.get("rank_grad_norm") if memory.frame is not None else None
-        if ranks is None or len(ranks) < 3:
+        """The finding at a sample of the ranks."""
+        sample = memory.ranks
+        if sample is None:
             return None
-        finite = np.isfinite(ranks)
-        usual = float(np.median(ranks[finite])) if finite.any() else math.nan
-        high = np.flatnonzero(ranks > 10.0 * usual) if usual > 0 else np.zeros(0, np.int64)
-        broken = int((~finite).sum()) == 1
-        rank = int(np.flatnonzero(~finite)[0]) if broken else int(high[0]) if len(high) == 1 else -1
+        if sample.name == "replica_gap":
+            return self._differs(sample.step, float(sample.values[0]), int(sample.values[1]))
+        return self._stands_out(sample.step, sample.values, np.flatnonzero(sample.present))
+
+    def _stands_out(
+        self, step: int, norms: npt.NDArray[np.float64], there: npt.NDArray[np.intp]
+    ) -> Finding | None:
+        if len(there) < 2:
+            return None
+        broken = [int(rank) for rank in there if not math.isfinite(norms[rank])]
+        others = {int(rank): float(np.median(norms[there[there != rank]])) for rank in there}
+        high = [rank for rank, usual in others.items() if norms[rank] > 10.0 * usual > 0.0]
+        suspects = broken or high
+        rank = suspects[0] if len(suspects) == 1 else -1
         self.seen.append(rank)
         if rank < 0 or (not broken and sum(1 for r in self.seen if r == rank) < 3):
             return None
-        value = float(ranks[rank])
+        value, usual = float(norms[rank]), others[rank]
         text = f"Rank {rank} has a gradient norm of {value:.3g}, the others about {usual:.3g}."
-        return Finding(
-            detector="bad_rank",
-            kind="bad_rank",
-            severity="critical",
-            step=memory.step,
-            group=f"rank {rank}",
-            evidence=(Evidence(text, {"rank": float(rank), "norm": value, "others": usual}),),
-            origin=Origin(step=memory.step, where=f"rank {rank}"),
-        )
+        return _bad_rank(step, rank, text, {"rank": float(rank), "norm": value, "others": usual})
+
+    def _differs(self, step: int, gap: float, rank: int) -> Finding | None:
+        if not gap > GAP:
+            return None
+        how = "in whether it is finite" if math.isinf(gap) else f"by {100 * gap:.2g} %"
+        text = f"Rank {rank} holds a copy of a gradient that differs {how} from another rank's, though both must be the same."
+        return _bad_rank(step, rank, text, {"rank": float(rank), "gap": gap})
+
+
+def _bad_rank(step: int, rank: int, text: str, numbers: dict[str, float]) -> Finding:
+    return Finding(
+        detector="bad_rank",
+        kind="bad_rank",
+        severity="critical",
+        step=step,
+        group=f"rank {rank}",
+        evidence=(Evidence(text, numbers),),
+        origin=Origin(step=step, where=f"rank {rank}"),
+    )
 
 
 @dataclass(slots=True)
