@@ -153,6 +153,8 @@ class Background:
                 self._bytes[lane] = max(0, self._bytes.get(lane, 0) - nbytes)
                 if more:
                     self._due[lane] = self._due.get(lane, False) or everything
+                elif everything and not self._due:  # nobody streams any more: the tail needs no room
+                    self._shrink = True
             self._let_go()
 
     def _look(self) -> None:

@@ -17,11 +17,12 @@ from sqlalchemy import Connection
 
 from . import block_queries as queries
 from . import writes
-from .block_codec import decode_buckets, decode_chunk, encode_buckets, encode_chunk
+from .block_codec import Stub, decode_buckets, encode_buckets, encode_chunk, encode_stub
 from .block_queries import HIGHEST, LOWEST, SeriesKey
 from .database import Database
+from .derived import Origin, origin_of
 from .pyramid import Buckets, coarsen, dense, fold
-from .series import BLOCK_BUCKETS, CHUNK_STEPS, level_span
+from .series import BLOCK_BUCKETS, CHUNK_STEPS, SegmentReader, level_span
 from .tail import Piece, unpack
 from .writes import NewBlock
 
@@ -66,6 +67,7 @@ class Compactor:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._known: OrderedDict[Lane, dict[int, _SeriesState]] = OrderedDict()
+        self._origins: dict[tuple[int, int], Origin | None] = {}
 
     def compact(self, lane: Lane, *, everything: bool = False) -> tuple[bool, int]:
         """One pass. Without ``everything`` only whole chunks are made. Whether there may be more to do, and how many bytes of
@@ -79,7 +81,7 @@ class Compactor:
             return False, 0
         bodies, states, more = found
         self._known.pop(lane, None)  # until the result is durable
-        work = _Pass(lane, states, self._database)
+        work = _Pass(lane, states, self._database, self._origins)
         done = work.run(bodies, everything)
         if done or work.blocks or work.merged:
             kept = self._database.write(
@@ -95,6 +97,8 @@ class Compactor:
         """Drops what is known of a run."""
         for lane in [lane for lane in self._known if lane.run_no == run_no]:
             del self._known[lane]
+        for key in [key for key in self._origins if key[0] == run_no]:
+            del self._origins[key]
 
     def _load(
         self, conn: Connection, lane: Lane, everything: bool
@@ -137,10 +141,18 @@ def _state(levels: dict[int, tuple[int, int]]) -> _SeriesState:
 class _Pass:
     """One pass over some rows of the tail of a lane."""
 
-    def __init__(self, lane: Lane, states: dict[int, _SeriesState], database: Database) -> None:
+    def __init__(
+        self,
+        lane: Lane,
+        states: dict[int, _SeriesState],
+        database: Database,
+        origins: dict[tuple[int, int], Origin | None],
+    ) -> None:
         self._lane = lane
         self._states = states
         self._database = database
+        self._origins = origins
+        self._whole: dict[tuple[int, int], Piece] = {}
         self.blocks: list[NewBlock] = []
         self.merged: list[NewBlock] = []
 
@@ -170,8 +182,7 @@ class _Pass:
             if first <= before:
                 self._merge(series, first, chunk)
             else:
-                last = int(chunk.steps[-1])
-                self.blocks.append(self._block(series, 0, first, last, encode_chunk(chunk)))
+                self.blocks.append(self._chunk(series, first, chunk))
             state.open[LOWEST].append(_folded(chunk))
         state.stored = int(values.steps[-1])
         self._raise(series, state, int(parts[-1].steps[-1]))
@@ -181,10 +192,32 @@ class _Pass:
 
     def _merge(self, series: int, first: int, chunk: Piece) -> None:
         """A chunk that was stored before it was full, with what has come since."""
-        found = self._read(series, 0, first, first + 1)
-        whole = _concatenate([*(decode_chunk(body, series) for _, body in found), chunk])
+        whole = _concatenate([*self._stored(series, first, first + 1), chunk])
         if whole is not None:
-            self.merged.append(self._block(series, 0, first, int(whole.steps[-1]), encode_chunk(whole)))
+            self.merged.append(self._chunk(series, first, whole))
+
+    def _chunk(self, series: int, first: int, chunk: Piece) -> NewBlock:
+        """Without its values, if they follow from those of another series in this pass."""
+        self._whole[(series, first)] = chunk
+        body = (
+            encode_chunk(chunk)
+            if not self._follows(series, first, chunk)
+            else encode_stub(Stub(chunk.steps, chunk.values.shape[1], derived=True))
+        )
+        return self._block(series, 0, first, int(chunk.steps[-1]), body)
+
+    def _follows(self, series: int, first: int, chunk: Piece) -> bool:
+        key = (self._lane.run_no, series)
+        if key not in self._origins:
+            self._origins[key] = self._database.read(lambda conn: origin_of(conn, *key))
+        origin = self._origins[key]
+        source = None if origin is None else self._whole.get((origin.series, first))
+        if origin is None or source is None:
+            return False
+        rows, tensors = chunk.values.shape[1], source.values.shape[1]
+        if len(origin.groups) < rows or len(origin.modules) < tensors:  # the run has grown
+            self._origins[key] = origin = self._database.read(lambda conn: origin_of(conn, *key)) or origin
+        return origin.gives(source, chunk)
 
     def _raise(self, series: int, state: _SeriesState, newest: int) -> None:
         """Blocks of every level whose stretch of steps is over: ``newest`` is beyond it."""
@@ -210,8 +243,7 @@ class _Pass:
             state.open[LOWEST] = []
             return
         end = state.ends.get(LOWEST, 0)
-        exact = [decode_chunk(body, series) for _, body in self._read(series, 0, end, 1 << 53)]
-        state.open[LOWEST] = [_folded(piece) for piece in exact]
+        state.open[LOWEST] = [_folded(piece) for piece in self._stored(series, end, 1 << 53)]
         for level in range(LOWEST + 1, HIGHEST):
             below = self._read(series, level - 1, state.ends.get(level, 0), 1 << 53)
             width = 4 ** (level - 1)
@@ -219,6 +251,13 @@ class _Pass:
             state.open[level] = [coarsen([part], 4**level) for part in parts]
             if level - 1 not in state.ends:
                 return
+
+    def _stored(self, series: int, low: int, high: int) -> list[Piece]:
+        """The chunks that begin at ``low <= step < high``."""
+        key = SeriesKey(self._lane.run_no, series, 0)
+        return self._database.read(
+            lambda conn: list(SegmentReader(conn, key, self._lane.segment).chunks(low, high))
+        )
 
     def _read(self, series: int, level: int, low: int, high: int) -> list[tuple[int, bytes]]:
         key = SeriesKey(self._lane.run_no, series, 0)
@@ -229,7 +268,7 @@ class _Pass:
 
 def _folded(chunk: Piece) -> Buckets:
     """A chunk as buckets of the lowest level: few, however far apart chunks are."""
-    return fold(4**LOWEST, chunk.steps, chunk.times, chunk.values, chunk.present)
+    return fold(4**LOWEST, chunk.steps, chunk.times, chunk.values, chunk.present, plain=chunk.plain)
 
 
 def _concatenate(parts: list[Piece]) -> Piece | None:
@@ -243,12 +282,8 @@ def _concatenate(parts: list[Piece]) -> Piece | None:
         np.concatenate([part.steps for part in parts]),
         np.concatenate([part.times for part in parts]),
         np.concatenate([_pad(part.values, width, np.nan) for part in parts]),
-        np.concatenate([_pad(_presence(part), width, False) for part in parts]) if mixed else None,
+        np.concatenate([_pad(part.presence(), width, False) for part in parts]) if mixed else None,
     )
-
-
-def _presence(part: Piece) -> Any:
-    return np.ones(part.values.shape, np.bool_) if part.present is None else part.present
 
 
 def _pad(values: Any, width: int, empty: Any) -> Any:

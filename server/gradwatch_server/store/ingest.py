@@ -27,6 +27,7 @@ from .live import (
     place_tensors,
 )
 from .merging import merged
+from .module_tree import scatter
 from .plain import text, whole
 from .tail import Piece
 
@@ -217,7 +218,7 @@ def _store(
     is_tensor = series.scope == "tensor"
     stored, stored_present = values, present
     if is_tensor and not layout.in_order:
-        stored, stored_present = _scatter(layout.rows, series.width, values, present)
+        stored, stored_present = scatter(layout.rows, series.width, values, present)
     changes.pieces.append(Piece(series.idx, block.steps, block.times, stored, stored_present))
     if stream.rank not in (MAIN_RANK, RANKS_LANE):
         return
@@ -227,7 +228,7 @@ def _store(
         norms, there = layout.norms(values, present)
         changes.blocks.append(_stored(column.groups, block, norms, layout.group_rows, there))
         stream.newest[column.groups.idx] = float(block.steps[-1])
-        wide, wide_there = _scatter(layout.group_rows, column.groups.width, norms, there)
+        wide, wide_there = scatter(layout.group_rows, column.groups.width, norms, there)
         changes.pieces.append(Piece(column.groups.idx, block.steps, block.times, wide, wide_there))
 
 
@@ -247,23 +248,6 @@ def _stored(
         rows=rows,
         present=present,
     )
-
-
-def _scatter(
-    rows: npt.NDArray[np.int32],
-    width: int,
-    values: npt.NDArray[Any],
-    present: npt.NDArray[np.bool_] | None,
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
-    """Columns moved to their run-wide rows; rows without a column are absent."""
-    n = len(values)
-    wide = np.full((n, width), np.nan, values.dtype)
-    wide[:, rows] = values
-    if present is None and len(rows) == width:
-        return wide, None
-    there = np.zeros((n, width), np.bool_)
-    there[:, rows] = True if present is None else present
-    return wide, there
 
 
 def _take_bye(stream: StreamHandle, bye: Bye, changes: Changes) -> None:

@@ -14,13 +14,13 @@ from sqlalchemy import Connection, func, select
 
 from ..errors import StoreError
 from . import tables as t
-from .block_codec import decode_buckets, decode_chunk, verify
+from .block_codec import chunk_steps, decode_buckets, stub_of, verify
 from .block_queries import LOWEST, SeriesKey, block_bodies
 from .database import Reader
 from .engines import parse_url
 from .pyramid import Buckets, coarsen, fold
 from .schema import open_reader
-from .series import BLOCK_BUCKETS, level_span
+from .series import BLOCK_BUCKETS, SegmentReader, level_span
 from .tail import unpack
 
 __all__ = ["backup", "check"]
@@ -115,12 +115,7 @@ def _level_problems(conn: Connection, key: SeriesKey, segment: int, level: int) 
         try:
             verify(body)
             if level == 0:
-                exact = decode_chunk(body, key.series)
-                sound = (
-                    exact.steps[0] >= first
-                    and exact.steps[-1] == last
-                    and bool((np.diff(exact.steps) > 0).all())
-                )
+                sound = _is_sound_chunk(conn, key, segment, first, last, body)
             else:
                 sound = _agrees(conn, key, segment, level, first, body)
         except StoreError as error:
@@ -131,18 +126,31 @@ def _level_problems(conn: Connection, key: SeriesKey, segment: int, level: int) 
     return len(rows), problems
 
 
+def _is_sound_chunk(
+    conn: Connection, key: SeriesKey, segment: int, first: int, last: int, body: bytes
+) -> bool:
+    steps = chunk_steps(body)
+    stub = stub_of(body)
+    if stub is not None and stub.derived and SegmentReader(conn, key, segment).chunk(first, body) is None:
+        return False
+    return bool(steps[0] >= first and steps[-1] == last and (np.diff(steps) > 0).all())
+
+
 def _agrees(conn: Connection, key: SeriesKey, segment: int, level: int, first: int, body: bytes) -> bool:
-    """Whether a block of the pyramid is what the level below gives."""
+    """Whether a block of the pyramid is what the level below gives, as far as that is kept."""
     width, span = 4**level, level_span(level)
-    below = 0 if level == LOWEST else level - 1
-    bodies = block_bodies(conn, key, segment, below, first, first + span)
     parts: list[Buckets] = []
-    for start, lower in bodies:
-        if below == 0:
-            exact = decode_chunk(lower, key.series)
-            parts.append(fold(width, exact.steps, exact.times, exact.values, exact.present))
-        else:
-            parts.append(decode_buckets(lower, 4**below, start // 4**below))
+    if level == LOWEST:
+        reader = SegmentReader(conn, key, segment)
+        for start, lower in block_bodies(conn, key, segment, 0, first, first + span):
+            exact = reader.chunk(start, lower)
+            if exact is not None:
+                parts.append(fold(width, exact.steps, exact.times, exact.values, exact.present))
+            else:
+                return _counts_steps(conn, key, segment, first, body)
+    else:
+        for start, lower in block_bodies(conn, key, segment, level - 1, first, first + span):
+            parts.append(decode_buckets(lower, width // 4, start // (width // 4)))
     if not parts:
         return False
     made, stored = coarsen(parts, width), decode_buckets(body, width, first // width)
@@ -155,6 +163,14 @@ def _agrees(conn: Connection, key: SeriesKey, segment: int, level: int, first: i
         np.array_equal(getattr(kept, name), getattr(made, name)[..., :n], equal_nan=True)
         for name in ("low", "high", "last", "steps", "ends", "times")
     )
+
+
+def _counts_steps(conn: Connection, key: SeriesKey, segment: int, first: int, body: bytes) -> bool:
+    """Whether a block counts the steps of the chunks below it, some of which have no values any more."""
+    bodies = block_bodies(conn, key, segment, 0, first, first + level_span(LOWEST))
+    steps = np.concatenate([chunk_steps(below) for _, below in bodies])
+    counted = np.bincount((steps - first).astype(np.int64) // 4**LOWEST, minlength=BLOCK_BUCKETS)
+    return np.array_equal(counted, decode_buckets(body, 4**LOWEST, first // 4**LOWEST).steps)
 
 
 def _tail_problems(conn: Connection) -> list[str]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from .pyramid import to_f4
 
-__all__ = ["GroupNorms", "groups_of", "parent_of"]
+__all__ = ["GroupNorms", "groups_of", "parent_of", "scatter"]
 
 SLAB: Final = 64
 """Steps worked on at a time: the sums of more don't fit the processor's cache (5 ms for 256 steps of 800 tensors, not 1.5)."""
@@ -136,3 +136,20 @@ def _passes(
             )
         )
     return made
+
+
+def scatter(
+    rows: npt.NDArray[np.int32],
+    width: int,
+    values: npt.NDArray[Any],
+    present: npt.NDArray[np.bool_] | None,
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
+    """Columns moved to their run-wide rows; rows without a column are absent."""
+    n = len(values)
+    wide = np.full((n, width), np.nan, values.dtype)
+    wide[:, rows] = values
+    if present is None and len(rows) == width:
+        return wide, None
+    there = np.zeros((n, width), np.bool_)
+    there[:, rows] = True if present is None else present
+    return wide, there

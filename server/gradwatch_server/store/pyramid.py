@@ -79,15 +79,18 @@ def fold(
     times: npt.NDArray[np.float64],
     values: npt.NDArray[Any],
     present: npt.NDArray[np.bool_] | None = None,
+    *,
+    plain: bool = False,
 ) -> Buckets:
-    """Exact values ``[n, rows]`` (``n`` > 0, steps rising) as the buckets from the first step's to the last step's."""
+    """Exact values ``[n, rows]`` (``n`` > 0, steps rising) as the buckets from the first step's to the last step's.
+
+    ``plain``: they are known to be all there, finite and not zero."""
     whole = steps.astype(np.int64)
     number = whole // width
     first = int(number[0])
     starts = np.concatenate(([0], np.flatnonzero(np.diff(number)) + 1))
     ends = np.append(starts[1:], len(whole)) - 1
-    plain = present is None and bool(np.isfinite(values).all()) and bool(values.all())
-    if plain:
+    if plain or (present is None and bool(np.isfinite(values).all()) and bool(values.all())):
         low, high = _reduce(np.minimum, values, starts), _reduce(np.maximum, values, starts)
         last, counts = values[ends], None
     else:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from sqlalchemy import Connection
 
 from ..models import Segment, Series, SeriesQuery, Values
-from .block_codec import decode_buckets, decode_chunk
+from .block_codec import chunk_steps, decode_buckets, decode_chunk, stub_of
 from .block_queries import (
     HIGHEST,
     LOWEST,
@@ -26,6 +26,7 @@ from .block_queries import (
     newest_blocks,
     tail_bodies,
 )
+from .derived import Origin, origin_of
 from .pyramid import Buckets, coarsen, fold
 from .tail import Piece, unpack
 
@@ -90,23 +91,50 @@ class SegmentReader:
         if self.stored < high:
             return self.stored
         for last, body in newest_blocks(self._conn, self._key, self._segment, high):
-            before = decode_chunk(body, self._key.series).between(0, high) if last >= high else None
-            if before is not None or last < high:
-                return int(before.steps[-1]) if before is not None else last
+            if last < high:
+                return last
+            steps = chunk_steps(body)
+            if steps[0] < high:
+                return int(steps[steps < high][-1])
         return -1
+
+    @cached_property
+    def _origin(self) -> Origin | None:
+        return origin_of(self._conn, self._key.run_no, self._key.series)
+
+    def chunk(self, first: int, body: bytes) -> Piece | None:
+        """The values of a stored chunk, None if they are not kept any more."""
+        stub = stub_of(body)
+        if stub is None:
+            return decode_chunk(body, self._key.series)
+        if not stub.derived or self._origin is None:
+            return None
+        source = SeriesKey(self._key.run_no, self._origin.series, 0)
+        for _, below in block_bodies(self._conn, source, self._segment, 0, first, first + 1):
+            if stub_of(below) is None:
+                tensors = decode_chunk(below, source.series)
+                return self._origin.derive(tensors, stub.rows, self._key.series)
+        return None
+
+    def chunks(self, low: int, high: int) -> Iterator[Piece]:
+        """What is kept of the stored chunks that begin at ``low <= step < high``, in order."""
+        start, found = low, _FETCH
+        while found == _FETCH:  # never the whole of a long run at once
+            bodies = block_bodies(self._conn, self._key, self._segment, 0, start, high, most=_FETCH)
+            for first, body in bodies:
+                start = first + CHUNK_STEPS
+                piece = self.chunk(first, body)
+                if piece is not None:
+                    yield piece
+            found = len(bodies)
 
     def exact(self, low: int, high: int) -> Iterator[Piece]:
         """Exact values of steps ``low <= step < high``, in order."""
         if low <= self.stored:
-            start, found = low // CHUNK_STEPS * CHUNK_STEPS, _FETCH
-            while found == _FETCH:  # never the whole of a long run at once
-                bodies = block_bodies(self._conn, self._key, self._segment, 0, start, high, most=_FETCH)
-                for first, body in bodies:
-                    start = first + CHUNK_STEPS
-                    piece = decode_chunk(body, self._key.series).between(low, high)
-                    if piece is not None:
-                        yield piece
-                found = len(bodies)
+            for chunk in self.chunks(low // CHUNK_STEPS * CHUNK_STEPS, high):
+                piece = chunk.between(low, high)
+                if piece is not None:
+                    yield piece
         if high > self.stored + 1:
             for tail in self.tail:
                 piece = tail.between(low, high)
@@ -120,7 +148,7 @@ class SegmentReader:
             return
         if level < LOWEST:
             for piece in self.exact(low, high):
-                yield fold(width, piece.steps, piece.times, piece.values, piece.present)
+                yield fold(width, piece.steps, piece.times, piece.values, piece.present, plain=piece.plain)
             return
         size = 4**level
         span = level_span(level)

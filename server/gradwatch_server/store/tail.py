@@ -30,7 +30,8 @@ class Piece:
     """Exact values of one series at rising steps.
 
     ``steps``, ``times`` float64 ``[n]``; ``values`` float32 or float64 ``[n, width]``, columns are run-wide rows;
-    ``present`` bool ``[n, width]`` or None (all there); what is absent is NaN.
+    ``present`` bool ``[n, width]`` or None (all there); what is absent is NaN. ``plain``: known to be all there, finite and
+    not zero.
     """
 
     series: int
@@ -38,6 +39,11 @@ class Piece:
     times: npt.NDArray[np.float64]
     values: npt.NDArray[Any]
     present: npt.NDArray[np.bool_] | None = None
+    plain: bool = False
+
+    def presence(self) -> npt.NDArray[np.bool_]:
+        """``present``, made up where it is None."""
+        return np.ones(self.values.shape, np.bool_) if self.present is None else self.present
 
     def between(self, low: float, high: float) -> Piece | None:
         """Its steps ``low <= step < high``, None if there are none."""
@@ -48,7 +54,7 @@ class Piece:
             return self
         at = slice(int(start), int(end))
         present = None if self.present is None else self.present[at]
-        return Piece(self.series, self.steps[at], self.times[at], self.values[at], present)
+        return Piece(self.series, self.steps[at], self.times[at], self.values[at], present, self.plain)
 
 
 def pack(pieces: Iterable[Piece]) -> bytes:

@@ -49,8 +49,8 @@ _RUN_FIELDS: Final = [
 ]
 """Columns of ``runs`` that streaming changes and that are stored as they are."""
 
-KEPT_PAGES: Final = 1024
-"""Free pages that a file keeps (16 MB): the tail needs them again and again."""
+KEPT_PAGES: Final = 256
+"""Free pages that a file keeps (4 MB): the tail needs them again and again."""
 
 _RUN_MOVES: Final = (
     update(t.runs)

@@ -10,10 +10,14 @@ from hypothesis.extra import numpy as hnp
 
 from gradwatch_server.errors import StoreError
 from gradwatch_server.store.block_codec import (
+    Stub,
+    chunk_steps,
     decode_buckets,
     decode_chunk,
     encode_buckets,
     encode_chunk,
+    encode_stub,
+    stub_of,
     verify,
 )
 from gradwatch_server.store.pyramid import coarsen, fold
@@ -46,6 +50,36 @@ def same(one: Piece, other: Piece) -> None:
 @given(pieces())
 def test_chunks_give_back_every_bit(piece: Piece) -> None:
     same(piece, decode_chunk(encode_chunk(piece), piece.series))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-3, 0.1, 1.0])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_norms_of_any_noise_give_back_every_bit(scale: float, sign: int) -> None:
+    random = np.random.default_rng(1)
+    values = sign * np.exp(scale * random.standard_normal((256, 40))).astype(np.float32)
+    values[3, 5], values[7, 5], values[9, 6], values[11] = np.nan, -np.inf, 0.0, -0.0
+    steps = np.arange(256.0)
+    piece = Piece(0, steps, steps, values)
+    same(piece, decode_chunk(encode_chunk(piece), 0))
+
+
+def test_a_norm_with_a_tenth_of_noise_takes_less_than_three_bytes() -> None:
+    values = np.exp(0.1 * np.random.default_rng(1).standard_normal((256, 400))).astype(np.float32)
+    steps = np.arange(256.0)
+    assert len(encode_chunk(Piece(0, steps, steps, values))) < 2.95 * values.size
+
+
+@settings(deadline=None)
+@given(pieces(), st.booleans())
+def test_every_chunk_says_which_steps_it_is_of(piece: Piece, derived: bool) -> None:
+    rows = piece.values.shape[1]
+    body = encode_stub(Stub(piece.steps, rows, derived))
+    stub = stub_of(body)
+    assert stub is not None and (stub.rows, stub.derived) == (rows, derived)
+    assert stub_of(encode_chunk(piece)) is None
+    for one in (body, encode_chunk(piece)):
+        np.testing.assert_array_equal(chunk_steps(one), piece.steps)
+        verify(one)
 
 
 @settings(deadline=None)
@@ -91,16 +125,18 @@ def test_folding_in_two_goes_is_folding_at_once(piece: Piece, cut: int) -> None:
     np.testing.assert_array_equal(twice.full_counts(), at_once.full_counts())
 
 
-@pytest.mark.parametrize("damage", [b"", b"\1\1", b"\1\1\0\4" + bytes(100), b"\2\1\0\4" + bytes(12)])
+@pytest.mark.parametrize("damage", [b"", b"\2\1", b"\2\1\0\4" + bytes(100), b"\3\1\0\4" + bytes(12)])
 def test_damage_is_told_in_a_sentence(damage: bytes) -> None:
     with pytest.raises(StoreError, match="gradwatch doctor"):
         decode_chunk(damage, 0)
 
 
 @pytest.mark.parametrize("kind", ["chunk", "packed", "plain"])
-def test_a_flipped_bit_is_noticed(kind: str) -> None:
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_flipped_bit_is_noticed(kind: str, dtype: type) -> None:
     steps = np.arange(256.0)
-    piece = Piece(0, steps, steps, np.random.default_rng(0).random((256, 3)))
+    values = np.random.default_rng(0).random((256, 3)).astype(dtype)
+    piece = Piece(0, steps, steps, values if kind == "chunk" else values.astype(np.float32))
     buckets = fold(1, steps, steps, piece.values)
     sound = encode_chunk(piece) if kind == "chunk" else encode_buckets(buckets, packed=kind == "packed")
     verify(sound)

@@ -51,7 +51,7 @@ def damage(store: Store, level: int, body: bytes) -> None:
 
 
 def test_a_damaged_chunk_is_found_and_named(store: Store, address: str) -> None:
-    damage(store, 0, b"\1\1\0\4 this is no chunk")
+    damage(store, 0, b"\2\1\0\4 this is no chunk")
     problems = check(address)
     assert any("run 'digits-1'" in one and "level 0, step 0" in one and "damaged" in one for one in problems)
 
