@@ -1,4 +1,4 @@
-"""Share links: read-only, to one run, for a time. The token is shown once; what is stored is its SHA-256."""
+"""Share links: read-only, to a run or a comparison, for a time. The token is shown once; what is stored is its SHA-256."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import hmac
 import secrets
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -38,12 +38,14 @@ SEEN_SECONDS: Final = 60.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reach:
-    """Who can open a link, in a sentence, and what to do about it. ``address``: what the link begins with."""
+    """Who can open a link, in a sentence. ``address``: what the link begins with."""
 
     who: str
-    public: bool
-    advice: str
     address: str
+    public: bool = False
+    advice: str = ""
+    ways: tuple[tuple[str, str], ...] = ()
+    """What lets others in where they can't: for whom it is good, and the command."""
 
 
 class Sharing:
@@ -136,8 +138,9 @@ class Sharing:
         label: str = "",
         view: str = "",
         password: str = "",
+        others: Sequence[str] = (),
     ) -> tuple[Share, str]:
-        """A new link to a run, and its token, which nobody can read again.
+        """A new link to a run, or with ``others`` to a comparison, and its token, which nobody can read again.
 
         Raises:
             TooMany, StoreError: it can't be made.
@@ -158,6 +161,7 @@ class Sharing:
             label=label,
             view=view.lstrip("?"),
             password_hash=await asyncio.to_thread(passwords.hashed, password) if password else "",
+            others=tuple(others),
         )
         await asyncio.wrap_future(self._database.write(lambda conn: sql.save_share(conn, share)))
         return share, token
@@ -193,19 +197,12 @@ def reach_of(config: Config, port: int, asked: str) -> Reach:
     public = urlsplit(config.public_url)
     if public.hostname and not is_loopback(public.hostname):
         who = f"Whoever has the link and can reach {public.hostname} can open it."
-        return Reach(who=who, public=True, advice="", address=config.public_url)
-    if is_loopback(config.host) or public.hostname:
-        return Reach(
-            who="Only this computer can open this link.",
-            public=False,
-            advice=(
-                f"For others: start the server with --host 0.0.0.0 --token YOUR_TOKEN, or give --public-url if it is "
-                f"behind a proxy; or let them run: ssh -N -L {port}:127.0.0.1:{port} {socket.gethostname()}, and open "
-                "the link there; or save a snapshot and send that file."
-            ),
-            address=config.link(port),
-        )
-    host = _reachable_host(config.host, asked)
+        return Reach(who=who, public=True, address=config.public_url)
+    alone = is_loopback(config.host) or bool(public.hostname)
+    host = "" if alone else _reachable_host(config.host, asked)
+    if not host:
+        ways = (_BIND if alone else _NAMED, _tunnel(port))
+        return Reach(who="Only this computer can open this link.", ways=ways, address=config.link(port))
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}{config.root_path}"
     return Reach(
         who=f"Whoever has the link and can reach {host} (port {port}) can open it.",
@@ -216,19 +213,39 @@ def reach_of(config: Config, port: int, asked: str) -> Reach:
     )
 
 
+_BIND: Final = (
+    "For everybody on your network: start the server so that they can reach it",
+    "gradwatch stop; gradwatch serve --host 0.0.0.0 "
+    """--token "$(python3 -c 'import secrets; print(secrets.token_urlsafe(24))')\"""",
+)
+_NAMED: Final = (
+    "For everybody on your network: say under which address they reach this computer",
+    "gradwatch serve --host 0.0.0.0 --token YOUR_TOKEN --public-url http://ADDRESS:PORT",
+)
+
+
+def _tunnel(port: int) -> tuple[str, str]:
+    return (
+        "For somebody with an account on this computer: let them run this, and then open the link",
+        f"ssh -N -L {port}:127.0.0.1:{port} {socket.gethostname()}",
+    )
+
+
 def _reachable_host(bound: str, asked: str) -> str:
-    """A host name for a server that listens on a network: as bound, as the owner reached it, or this machine's address."""
+    """A host name for a server that listens on a network: as bound, as the owner reached it, or this machine's address;
+    "" where none is known that isn't this computer alone."""
     if bound not in ("", "0.0.0.0", "::"):
         return bound
     seen = urlsplit(f"//{asked}").hostname or ""
     if seen and not is_loopback(seen) and seen != "0.0.0.0":
         return seen
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect(("192.0.2.1", 9))  # a documentation address: chooses the interface, sends nothing
-            return str(probe.getsockname()[0])
-        except OSError:
-            return socket.gethostname()
+            found = str(probe.getsockname()[0])
+    except OSError:
+        return ""
+    return "" if is_loopback(found) else found
 
 
 def _digest(token: str) -> str:

@@ -10,7 +10,7 @@ TokenRole: TypeAlias = Literal["owner", "member", "trainer"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Share:
-    """A read-only link to one run. The token itself is shown once; ``token_hash`` is what is stored."""
+    """A read-only link to a run or a comparison. The token itself is shown once; ``token_hash`` is what is stored."""
 
     id: str
     run_id: str
@@ -25,6 +25,13 @@ class Share:
     last_seen: float | None = None
     password_hash: str = ""
     """"" for a link that opens without a password."""
+    others: tuple[str, ...] = ()
+    """Further runs of a comparison; none for a link to one run. The link goes with ``run_id``, its first one."""
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """All that it shows."""
+        return (self.run_id, *self.others)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -74,6 +74,7 @@ shares: Final = Table(
     Column("views", BigInteger, nullable=False),
     Column("last_seen", Double),
     Column("password_hash", Text, nullable=False),
+    Column("others", Text, nullable=False, server_default="[]"),
 )
 
 channels: Final = Table(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, insert, select, update
+import json
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
 
 from ..visitors import Share
 from .alert_tables import shares
@@ -30,6 +33,7 @@ def save_share(conn: Connection, share: Share) -> Share:
             view=share.view,
             views=share.views,
             password_hash=share.password_hash,
+            others=json.dumps(share.others),
         )
     )
     return share
@@ -38,21 +42,26 @@ def save_share(conn: Connection, share: Share) -> Share:
 def find_share(conn: Connection, share_id: str) -> Share | None:
     """The link of this id."""
     row = conn.execute(select(shares).where(shares.c.id == share_id)).one_or_none()
-    return None if row is None else Share(**row._mapping)
+    return None if row is None else _share(row)
 
 
 def find_share_by_hash(conn: Connection, token_hash: str) -> Share | None:
     """The link whose token has this SHA-256, revoked and expired ones too."""
     row = conn.execute(select(shares).where(shares.c.token_hash == token_hash)).one_or_none()
-    return None if row is None else Share(**row._mapping)
+    return None if row is None else _share(row)
 
 
 def list_shares(conn: Connection, run_id: str | None = None) -> list[Share]:
-    """Links of a run, or all, newest first; those that don't work any more too."""
+    """Links that show a run, or all, newest first; those that don't work any more too."""
     query = select(shares).order_by(shares.c.created_at.desc(), shares.c.id)
     if run_id is not None:
-        query = query.where(shares.c.run_id == run_id)
-    return [Share(**row._mapping) for row in conn.execute(query).all()]
+        among = shares.c.others.contains(json.dumps(run_id), autoescape=True)
+        query = query.where((shares.c.run_id == run_id) | among)
+    return [_share(row) for row in conn.execute(query).all()]
+
+
+def _share(row: Row[Any]) -> Share:
+    return Share(**{**row._mapping, "others": tuple(json.loads(row._mapping["others"]))})
 
 
 def revoke_share(conn: Connection, share_id: str, *, now: float) -> Share | None:

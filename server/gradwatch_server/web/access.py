@@ -66,7 +66,7 @@ SHARED: Final[frozenset[str]] = frozenset(
         "/api/v1/alerts",
     }
 )
-"""Routes that a share link may GET. ``/runs`` gives its own run only, those without ``{run_id}`` need ``?run=`` with it."""
+"""Routes that a share link may GET. ``/runs`` gives its own runs only, those without ``{run_id}`` need ``?run=`` with it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,7 +166,7 @@ async def share_viewer(services: Services, token: str) -> Viewer:
     share: Share | None = await run_in_threadpool(services.sharing.share_of, token)
     if share is None:
         raise LinkEnded
-    return Viewer(role="viewer", runs=frozenset({share.run_id}), share_id=share.id)
+    return Viewer(role="viewer", runs=frozenset(share.runs), share_id=share.id)
 
 
 async def viewer_of(request: HTTPConnection) -> Viewer:

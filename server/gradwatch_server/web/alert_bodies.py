@@ -1,4 +1,4 @@
-"""The bodies of rules, alerts and share links. The OpenAPI schema is made from these and from the table of parameters."""
+"""The bodies of rules and alerts. The OpenAPI schema is made from these and from the table of parameters."""
 
 from __future__ import annotations
 
@@ -20,9 +20,6 @@ __all__ = [
     "PreviewReply",
     "RuleReply",
     "RulesReply",
-    "ShareIn",
-    "ShareMade",
-    "SharesReply",
 ]
 
 _JSON_TYPES: Final = {
@@ -242,55 +239,3 @@ class Mute(_In):
     seconds: float | None = Field(
         ge=0, le=366 * 86_400, description="For so long from now; 0 or null ends it."
     )
-
-
-class ShareIn(_In):
-    """A link to be made."""
-
-    run: str = Field(min_length=1, max_length=512)
-    expires_in: float | None = Field(
-        default=30 * 86_400.0, ge=60, le=10 * 366 * 86_400, description="Seconds; null until revoked."
-    )
-    label: str = Field(default="", max_length=200)
-    password: str = Field(default="", max_length=256, description="Empty for a link that opens without one.")
-    view: str = Field(
-        default="", max_length=2_000, description="Query string of the page; empty for the live page."
-    )
-
-
-class ShareOut(BaseModel):
-    """A share link, without what opens it."""
-
-    id: str
-    run_id: str
-    created_at: float
-    expires_at: float | None
-    revoked_at: float | None
-    label: str
-    view: str
-    views: int
-    last_seen: float | None
-    password: bool
-
-
-class SharesReply(BaseModel):
-    """Links, newest first; those that don't work any more too."""
-
-    shares: list[ShareOut]
-
-
-class ReachOut(BaseModel):
-    """Who can open a link."""
-
-    who: str
-    public: bool
-    advice: str
-
-
-class ShareMade(BaseModel):
-    """A new link. The token is in no other answer."""
-
-    share: ShareOut
-    url: str
-    token: str
-    reach: ReachOut

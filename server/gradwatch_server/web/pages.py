@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
+from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
@@ -10,9 +11,12 @@ from starlette.concurrency import run_in_threadpool
 from ..errors import Forbidden, LinkEnded, NotFound, PasswordNeeded
 from ..models import Run
 from ..plain import run_plain
+from ..store.health_queries import summaries
+from ..visitors import Share
 from .access import Identity, identify, services_of
 from .help import help_page, help_pages
 from .render import base_of, page
+from .unfurl import LOCKED, Unfurl, is_previewer, unfurl
 from .unlock import unlocked
 
 __all__ = ["router"]
@@ -45,22 +49,38 @@ async def run(request: Request, run_id: str, identity: Owner) -> Response:
 
 @router.get("/s/{token}")
 async def shared(request: Request, token: str) -> Response:
-    """One run, as the holder of a link sees it, in an owner's browser too."""
+    """A run or a comparison, as the holder of a link sees it, in an owner's browser too."""
     services = services_of(request)
     token = unlocked(request, token.partition(".")[0])
     try:
         share = await run_in_threadpool(services.sharing.share_of, token)
     except PasswordNeeded:
-        return page(request, "password.html", None, boot={"link": token.partition(".")[0]}, status=401)
+        link = token.partition(".")[0]
+        return page(request, "password.html", None, boot={"link": link}, status=401, unfurl=LOCKED)
     if share is None:
         raise LinkEnded
     identity = await identify(request, share=token)
-    response = _run_page(
-        request, identity, await _find(request, share.run_id), {"share": token, "view": share.view}
-    )
+    response = await _shared_page(request, identity, share, {"share": token, "view": share.view})
     response.headers["Referrer-Policy"] = "no-referrer"
-    services.sharing.opened(share)
+    if not is_previewer(request.headers.get("user-agent", "")):
+        services.sharing.opened(share)
     return response
+
+
+async def _shared_page(request: Request, identity: Identity, share: Share, boot: dict[str, Any]) -> Response:
+    store = services_of(request).store
+
+    def read() -> tuple[list[Run], Unfurl]:
+        found = [run for run_id in share.runs if (run := store.run(run_id)) is not None]
+        if not found:
+            raise NotFound("There is no such run. It may have been deleted.")
+        return found, unfurl(found, store.database.read(lambda conn: summaries(conn, share.runs)))
+
+    runs, tags = await run_in_threadpool(read)
+    if not share.others:
+        return _run_page(request, identity, runs[0], boot, unfurl=tags)
+    ids = [run.id for run in runs]
+    return page(request, "compare.html", identity, boot={**boot, "runs": ids}, unfurl=tags)
 
 
 @router.get("/compare")
@@ -115,7 +135,17 @@ async def _find(request: Request, run_id: str) -> Run:
 
 
 def _run_page(
-    request: Request, identity: Identity, found: Run, boot: dict[str, str] | None = None
+    request: Request,
+    identity: Identity,
+    found: Run,
+    boot: dict[str, Any] | None = None,
+    unfurl: Unfurl | None = None,
 ) -> Response:
     plain = run_plain(found, full=identity.viewer.may_edit)
-    return page(request, "run.html", identity, boot={"run": plain, **(boot or {})})
+    given = {"run": plain, **(boot or {})}
+    return page(request, "run.html", identity, boot=given, unfurl=unfurl, theme=_theme(given.get("view", "")))
+
+
+def _theme(view: str) -> str:
+    """The theme that a shared view asks for, "" for the browser's own."""
+    return next((value for value in parse_qs(view).get("theme", ()) if value in ("light", "dark")), "")

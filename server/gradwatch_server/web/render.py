@@ -64,7 +64,7 @@ def page(
         boot={**_boot(services, base, identity), **(boot or {})},
         asset=lambda path: f"{base}/static/{version}/{path}",
         asset_plotly=lambda: plotly,
-        **{"page": "", "status": status, **context},
+        **{"page": "", "status": status, "unfurl": None, "theme": "", **context},
     )
     headers = {"Content-Security-Policy": _policy(services), "Cache-Control": "no-store"}
     if services.config.frame_ancestors == "'self'":

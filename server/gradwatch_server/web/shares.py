@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from ..errors import Invalid, NotFound
 from ..sharing import reach_of, share_plain
-from . import alert_bodies as bodies
+from . import share_bodies as bodies
 from .access import require_owner, services_of
 from .replies import reply
 
@@ -21,7 +21,7 @@ router = APIRouter(prefix="/shares", tags=["Share links"], dependencies=[Depends
 @router.get("", summary="List share links", response_model=bodies.SharesReply)
 async def list_shares(
     request: Request,
-    run: Annotated[str | None, Query(max_length=512, description="Only to this run.")] = None,
+    run: Annotated[str | None, Query(max_length=512, description="Only those that show this run.")] = None,
 ) -> Response:
     """The newest first, expired and revoked ones too. Tokens can't be read again."""
     sharing = services_of(request).sharing
@@ -31,18 +31,21 @@ async def list_shares(
 
 @router.post("", summary="Make a share link", response_model=bodies.ShareMade, status_code=201)
 async def create_share(request: Request, body: bodies.ShareIn) -> Response:
-    """A read-only link to one run. `reach` says who can open it."""
+    """A read-only link to one run, or to a comparison of several. `reach` says who can open it."""
     services = services_of(request)
     if not body.view.isprintable() or not body.label.isprintable():
         raise Invalid("Label and view can't contain line breaks or control characters.")
-    if await run_in_threadpool(services.store.run, body.run) is None:
-        raise NotFound("There is no such run. It may have been deleted.")
+    others = [run_id for run_id in dict.fromkeys(body.others) if run_id != body.run]
+    for run_id in (body.run, *others):
+        if await run_in_threadpool(services.store.run, run_id) is None:
+            raise NotFound("There is no such run. It may have been deleted.")
     share, token = await services.sharing.create(
         body.run,
         expires_in=body.expires_in,
         label=body.label.strip(),
         view=body.view,
         password=body.password,
+        others=others,
     )
     plain = share_plain(share)
     services.announce("share", share.run_id, plain)
@@ -52,7 +55,12 @@ async def create_share(request: Request, body: bodies.ShareIn) -> Response:
             "share": plain,
             "url": f"{reach.address}/s/{token}",
             "token": token,
-            "reach": {"who": reach.who, "public": reach.public, "advice": reach.advice},
+            "reach": {
+                "who": reach.who,
+                "public": reach.public,
+                "advice": reach.advice,
+                "ways": [{"label": label, "command": command} for label, command in reach.ways],
+            },
         },
         201,
     )

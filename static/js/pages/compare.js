@@ -1,11 +1,13 @@
 // The compare page: two to five runs on shared axes, their verdicts, and how they were set up.
 
 import { formatCount, formatDuration, formatNumber } from "../core/format.js";
+import { readBoot } from "../io/api.js";
 import { clockOf, columnsOf, differences, firstBad, firstIncident, whoFirst } from "../ui/compare_data.js";
 import { mount as mountChart } from "../ui/compare_chart.js";
 import { drawDifferences, drawVerdict, nameOf } from "../ui/compare_tables.js";
 import { el, setText } from "../ui/element.js";
 import { loadPlotly } from "../ui/plotly.js";
+import { openShare } from "../ui/share.js";
 import { toastError } from "../ui/toast.js";
 import { ready, startPage } from "./page.js";
 
@@ -19,12 +21,17 @@ const STATISTICS = [
 ];
 
 const $ = (selector) => document.querySelector(selector);
-const { store, api, boot, live } = startPage({ name: () => "Compare" });
+const shared = readBoot().runs ?? null;
+const { store, api, boot, live } = startPage({ name: () => "Compare", run: shared?.[0] ?? "" });
 live.follow(null);
 
-const params = new URLSearchParams(location.search);
-let ids = [...new Set(params.getAll("run").flatMap((value) => value.split(",")))].filter(Boolean).slice(0, MOST);
+const params = new URLSearchParams(location.search || boot.view);
+/** A link's page shows the runs of the link, whatever its address says. */
+const asked = shared ?? params.getAll("run").flatMap((value) => value.split(","));
+let ids = [...new Set(asked)].filter(Boolean).slice(0, MOST);
 let axis = params.get("x") === "time" ? "time" : "step";
+/** Where names of runs lead; a link has no page of a single run. */
+const base = shared ? null : boot.base;
 let entries = [];
 let cursor = null;
 
@@ -66,8 +73,8 @@ function draw() {
     chart.draw(lines, axis);
   }
   const now = Date.now() / 1000 + (store.get().connection?.clock ?? 0);
-  drawVerdict($("#verdict"), entries, { base: boot.base, now, onRemove: remove });
-  drawDifferences($("#differences"), entries, differences(entries.map(({ run }) => run)), boot.base);
+  drawVerdict($("#verdict"), entries, { base, now, onRemove: shared ? null : remove });
+  if ($("#differences")) drawDifferences($("#differences"), entries, differences(entries.map(({ run }) => run)), base);
   setText($("#first"), whoFirst(entries.map(({ run, incident }) => ({ name: run.name, incident }))));
   drawLegend();
   for (const choice of $("#axis").children) choice.setAttribute("aria-pressed", String(choice.dataset.x === axis));
@@ -77,7 +84,7 @@ function draw() {
 function drawLegend() {
   const where = cursor === null ? "now" : axis === "time" ? formatDuration(cursor) : `step ${formatCount(cursor)}`;
   const values = (entry) => charts.map(({ key }) => `${key} ${formatNumber(valueAt(entry, key))}`).join(", ");
-  $("#legend").replaceChildren(el("span", { class: "muted legend-where" }, where), ...entries.map((entry) => el("span", { class: "legend-entry" }, nameOf(entry, boot.base), el("span", { class: "muted" }, values(entry)))));
+  $("#legend").replaceChildren(el("span", { class: "muted legend-where" }, where), ...entries.map((entry) => el("span", { class: "legend-entry" }, nameOf(entry, base), el("span", { class: "muted" }, values(entry)))));
 }
 
 function valueAt(entry, key) {
@@ -96,8 +103,12 @@ function setCursor(x) {
 }
 
 function address() {
-  const query = [...ids.map((id) => `run=${encodeURIComponent(id)}`), ...(axis === "time" ? ["x=time"] : [])];
-  return `${location.pathname}?${query.join("&")}`;
+  const query = [...(shared ? [] : ids.map((id) => `run=${encodeURIComponent(id)}`)), axis === "time" || shared ? `x=${axis}` : ""];
+  return `${location.pathname}?${query.filter(Boolean).join("&")}`;
+}
+
+function share() {
+  openShare(store, { runs: entries.map(({ run }) => run), view: () => (axis === "time" ? "?x=time" : ""), moments: false });
 }
 
 function remove(id) {
@@ -117,6 +128,12 @@ $("#axis").addEventListener("click", async ({ target }) => {
   } catch (error) {
     toastError(error);
   }
+});
+
+$("#share")?.addEventListener("click", share);
+addEventListener("keydown", (event) => {
+  const typing = event.target instanceof HTMLElement && event.target.matches("input, select, textarea");
+  if (event.key === "s" && !event.ctrlKey && !event.metaKey && !event.altKey && !typing && $("#share")?.hidden === false && !document.querySelector("dialog[open]")) share();
 });
 
 async function refresh() {
@@ -143,6 +160,7 @@ async function start() {
     return;
   }
   $("#compared").hidden = false;
+  if ($("#share")) $("#share").hidden = false;
   draw();
   ready();
   const loaded = await loadPlotly();

@@ -182,7 +182,7 @@ function paintControls(state) {
 }
 
 function share() {
-  if (owner) openShare(store, { run: store.get().run, view: () => address.query() });
+  if (owner) openShare(store, { runs: [store.get().run], view: () => address.query() });
 }
 
 function goLive() {

@@ -1,6 +1,7 @@
 // The tables of the compare page: the verdict, and the settings that differ.
 //
-//   drawVerdict(element, entries, {base, now, onRemove})   entries: [{run, colour, health, incident, alerts, bad, read}]
+//   drawVerdict(element, entries, {base, now, onRemove})   entries: [{run, colour, health, incident, alerts, bad, read}]; base null: names
+//                                                            lead nowhere; onRemove null: none can be left out
 //   drawDifferences(element, entries, rows)     rows: of compare_data.js
 
 import { formatCount, formatDuration, formatNumber, numberOf } from "../core/format.js";
@@ -28,12 +29,14 @@ function valueOf(run, name) {
 export function nameOf({ run, colour }, base) {
   const swatch = el("span", { class: "swatch" });
   swatch.style.background = `var(${colour})`;
-  return el("span", { class: "compare-name" }, swatch, el("a", { href: `${base}/runs/${encodeURIComponent(run.id)}`, class: "ellipsis", title: `${run.project} / ${run.name}` }, run.name));
+  const title = `${run.project} / ${run.name}`;
+  const name = base === null ? el("span", { class: "ellipsis", title }, run.name) : el("a", { href: `${base}/runs/${encodeURIComponent(run.id)}`, class: "ellipsis", title }, run.name);
+  return el("span", { class: "compare-name" }, swatch, name);
 }
 
 export function drawVerdict(element, entries, { base, now, onRemove }) {
   const removeButton = (entry) => el("button", { class: "button plain", type: "button", "aria-label": `Leave out ${entry.run.name}`, onclick: () => onRemove(entry.run.id) }, "leave out");
-  const head = el("tr", {}, el("td", {}), ...entries.map((entry) => el("th", { scope: "col" }, nameOf(entry, base), entries.length > 2 ? removeButton(entry) : null)));
+  const head = el("tr", {}, el("td", {}), ...entries.map((entry) => el("th", { scope: "col" }, nameOf(entry, base), entries.length > 2 && onRemove ? removeButton(entry) : null)));
   const rows = ROWS.map(([label, make]) => el("tr", {}, el("th", { scope: "row" }, label), ...entries.map((entry) => el("td", {}, make(entry, { now })))));
   element.replaceChildren(el("thead", {}, head), el("tbody", {}, ...rows));
 }

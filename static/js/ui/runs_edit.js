@@ -16,7 +16,7 @@ const UNDO_MS = 8000;
 export function runMenu(store, data, run, anchor) {
   openMenu(anchor, [
     { label: "Name, tags and notes", run: () => editRun(store, data, run) },
-    { label: "Share", run: () => openShare(store, { run }) },
+    { label: "Share", run: () => openShare(store, { runs: [run] }) },
     { label: "Copy id", run: () => copyText(run.id).then(() => toast(`Copied ${run.id}`), toastError) },
     { label: "Delete", danger: true, run: () => deleteRuns(store, data, [run]) },
   ]);

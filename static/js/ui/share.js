@@ -1,8 +1,9 @@
-// Read-only links to one run.
+// Read-only links to a run or a comparison.
 //
-//   openShare(store, {run, view})   the dialog: make a link, see who can open it, copy it, withdraw older ones
-//     run    RunOut
-//     view   function() -> query string of what the page shows now ("?from=..."), for "this moment"; "" for the live page
+//   openShare(store, {runs, view, moments})   the dialog: make a link, see who can open it, copy it, withdraw older ones
+//     runs     [RunOut]: one, or those of a comparison
+//     view     function() -> query string of what the page shows now ("?from=..."); "" for the live page
+//     moments  whether one chooses between "this moment" and "live" (default); without it a link always carries the view
 //   mountShares(element, store, {run, names}) -> {destroy, reload}
 //     the list of links with their views and "Withdraw"; `run` "" for all runs (the settings page), `names` Map run id -> name
 //   Owners only: the server refuses everyone else.
@@ -22,27 +23,36 @@ const LIFETIMES = [
 ];
 const MODES = [
   ["live", "Live", "Opens on the newest steps and follows the run."],
-  ["moment", "This moment", "Opens on what you see now: range, layers and colours. The viewer can go live from there."],
+  ["moment", "This moment", "Opens on what you see now: range, layers, step and colours. The viewer can go live from there."],
 ];
 
-export function openShare(store, { run, view = () => "" }) {
-  return openDialog(`Share ${run.name}`, (body, foot, close) => {
+export function openShare(store, { runs, view = () => "", moments = true }) {
+  const [run, ...others] = runs;
+  const what = others.length ? `these ${runs.length} runs` : "this run";
+  return openDialog(others.length ? `Share a comparison of ${runs.length} runs` : `Share ${run.name}`, (body, foot, close) => {
     const list = el("div", {});
     const shares = mountShares(list, store, { run: run.id });
     const made = el("div", { class: "share-made", hidden: true });
+    const file = `${store.get().boot.base}/api/v1/runs/${encodeURIComponent(run.id)}/snapshot`;
+    const snapshot = others.length ? "" : file;
     body.append(
-      el("p", { class: "muted" }, "Whoever has the link sees this run and its alerts, live, without an account, and can change nothing. Host, command line, paths and error messages stay hidden."),
-      shareForm(store, { run, view, made, shares }),
+      el("p", { class: "muted" }, `Whoever has the link sees ${what} and the alerts, live, without an account, and can change nothing. Host, command line, paths, configuration and error messages stay hidden.`),
+      shareForm(store, { run, others, view, moments, made, shares, snapshot }),
       made,
       list,
     );
-    const file = `${store.get().boot.base}/api/v1/runs/${encodeURIComponent(run.id)}/snapshot`;
-    foot.append(el("a", { class: "button", href: file, download: "", title: "One HTML file that opens without this server" }, "Save a snapshot"), button("Done", close));
+    if (snapshot) foot.append(el("a", { class: "button", href: snapshot, download: "", title: "One HTML file that opens without this server" }, "Save a snapshot"));
+    foot.append(button("Done", close));
   });
 }
 
-function shareForm(store, { run, view, made, shares }) {
-  let mode = view() ? "moment" : "live";
+/** The view of a link to this moment: with the theme, which the page's own address leaves to each browser. */
+export function momentOf(query, theme) {
+  return `${query}${query ? "&" : "?"}theme=${theme}`;
+}
+
+function shareForm(store, { run, others, view, moments, made, shares, snapshot }) {
+  let mode = !moments || view() ? "moment" : "live";
   const hint = el("span", { class: "hint" });
   const modes = el("div", { class: "segmented", role: "group", "aria-label": "What the link shows" });
   const paint = () => {
@@ -65,8 +75,9 @@ function shareForm(store, { run, view, made, shares }) {
     event.preventDefault();
     submit.disabled = true;
     try {
-      const body = { run: run.id, expires_in: lifetime.value === "" ? null : Number(lifetime.value), label: label.value.trim(), password: password.value, view: mode === "live" ? "" : view() };
-      showMade(made, await store.get().api.post("/shares", body));
+      const shown = moments ? momentOf(view(), document.documentElement.dataset.theme) : view();
+      const body = { run: run.id, others: others.map(({ id }) => id), expires_in: lifetime.value === "" ? null : Number(lifetime.value), label: label.value.trim(), password: password.value, view: mode === "live" ? "" : shown };
+      showMade(made, await store.get().api.post("/shares", body), snapshot);
       label.value = password.value = "";
       shares.reload();
     } catch (error) {
@@ -77,7 +88,7 @@ function shareForm(store, { run, view, made, shares }) {
   return el(
     "form",
     { class: "share-form", onsubmit: make },
-    el("div", { class: "field" }, modes, hint),
+    moments ? el("div", { class: "field" }, modes, hint) : null,
     el("div", { class: "field" }, el("label", { for: "share-expires" }, "Works for"), lifetime),
     el("div", { class: "field grow" }, el("label", { for: "share-label" }, "Note (optional)"), label),
     el("div", { class: "field" }, el("label", { for: "share-password" }, "Password (optional)"), password),
@@ -85,13 +96,16 @@ function shareForm(store, { run, view, made, shares }) {
   );
 }
 
-function showMade(made, { url, reach }) {
+function showMade(made, { url, reach }, snapshot) {
   const address = el("input", { type: "text", readonly: true, value: url, "aria-label": "The link", class: "mono" });
   address.addEventListener("focus", () => address.select());
   const copy = copyButton(() => url, "Copy", "primary");
+  const ways = reach.ways.map(({ label, command }) => el("li", {}, el("span", {}, label), el("div", { class: "snippet" }, el("pre", {}, command), copyButton(() => command))));
+  if (ways.length && snapshot) ways.push(el("li", {}, "For anybody: ", el("a", { href: snapshot, download: "" }, "save a snapshot"), ", one file that opens without this server, and send that."));
   made.replaceChildren(
     el("div", { class: "share-url" }, address, copy),
-    el("p", { class: "note", "data-tone": reach.public ? "" : "warning" }, el("strong", {}, reach.who), reach.advice ? ` ${reach.advice}` : ""),
+    el("p", { class: "note", "data-tone": reach.public ? "" : "warning" }, el("strong", {}, reach.who), reach.advice ? ` ${reach.advice}` : "", ways.length ? " To let others in:" : ""),
+    ways.length ? el("ul", { class: "share-ways" }, ...ways) : "",
     el("p", { class: "hint muted" }, "Copy it now: the link isn't shown again."),
   );
   made.hidden = false;
@@ -149,7 +163,9 @@ function row(share, now, { api, names, run, reload }) {
       toastError(error);
     }
   };
-  const title = [run ? "" : (names.get(share.run_id) ?? share.run_id), share.label || (run ? (share.view ? "a moment" : "live page") : "")].filter(Boolean).join(": ");
+  const many = share.others.length ? `comparison of ${share.others.length + 1} runs` : "";
+  const kind = many || (run ? (share.view ? "a moment" : "live page") : "");
+  const title = [run ? "" : (names.get(share.run_id) ?? share.run_id), share.label || kind, share.label ? many : "", share.password ? "password" : ""].filter(Boolean).join(" · ");
   return el(
     "li",
     { class: "share", "data-state": usable ? "usable" : "gone" },

@@ -190,4 +190,93 @@ def test_bad_links_are_refused_with_a_sentence(server: Running, body: dict[str, 
 def test_the_answer_says_who_can_open_the_link(server: Running, tmp_path: Path) -> None:
     alone = share(server)["reach"]
     assert (alone["who"], alone["public"]) == ("Only this computer can open this link.", False)
-    assert "ssh -N -L" in alone["advice"] and "--host 0.0.0.0" in alone["advice"]
+    bind, tunnel = (way["command"] for way in alone["ways"])
+    assert "serve --host 0.0.0.0 --token" in bind
+    assert tunnel.startswith(f"ssh -N -L {server.port}:127.0.0.1:{server.port} ")
+    with serving(tmp_path / "named", public_url="https://lab.example") as named:
+        with Trainer(named, hello()) as trainer:
+            trainer.send(schema())
+            trainer.finish(1)
+        known = share(named)
+    assert known["url"].startswith("https://lab.example/s/")
+    assert (known["reach"]["public"], known["reach"]["ways"]) == (True, [])
+
+
+def test_a_comparison_shows_its_runs_and_no_other(server: Running) -> None:
+    with Trainer(server, hello("run-3")) as trainer:
+        trainer.send(schema())
+        trainer.finish(1)
+    made = share(server, others=["run-2", "run-1", "run-2"], view="?x=time")
+    assert (made["share"]["run_id"], made["share"]["others"]) == ("run-1", ["run-2"])
+    with server.client(**{"X-Gradwatch-Share": made["token"]}) as viewer:
+        assert {r["id"] for r in viewer.get("/api/v1/runs").json()["runs"]} == {"run-1", "run-2"}
+        seen = {run: viewer.get(f"/api/v1/runs/{run}").status_code for run in ("run-1", "run-2", "run-3")}
+        assert seen == {"run-1": 200, "run-2": 200, "run-3": 404}
+        assert viewer.get("/api/v1/alerts", params={"run": "run-2"}).status_code == 200
+        assert viewer.get("/api/v1/alerts", params={"run": "run-3"}).status_code == 404
+    with Page(server, share=made["token"]) as page:
+        page.say(type="subscribe", id=1, run="run-2", statistic="grad_norm")
+        assert page.view(1).subscription == 1
+        page.say(type="subscribe", id=2, run="run-3", statistic="grad_norm")
+        assert page.hear("error", id=2)["code"] == "not_found"
+    with server.client() as anybody:
+        opened = anybody.get(f"/s/{made['token']}")
+    assert opened.status_code == 200
+    assert '"runs": ["run-1", "run-2"]' in opened.text and '"view": "x=time"' in opened.text
+    assert "run-3" not in opened.text and "secret-host" not in opened.text
+    with server.owner() as api:
+        for run in ("run-1", "run-2"):
+            listed = api.get("/api/v1/shares", params={"run": run}).json()["shares"]
+            assert [one["id"] for one in listed] == [made["share"]["id"]]
+        assert api.get("/api/v1/shares", params={"run": "run-3"}).json()["shares"] == []
+        body = {"run": "run-1", "others": ["none"]}
+        assert api.post("/api/v1/shares", json=body).status_code == 404
+        assert api.post("/api/v1/shares", json={**body, "others": list("abcde")}).status_code == 422
+        assert api.delete("/api/v1/runs/run-2").status_code == 204
+    assert opens(server, made["token"]) == 200
+    with server.client() as anybody:
+        assert '"runs": ["run-1"]' in anybody.get(f"/s/{made['token']}").text
+
+
+PREVIEWERS = [
+    "Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)",
+    "Mozilla/5.0 (compatible; Discordbot/2.0; +https://discordapp.com)",
+    "TelegramBot (like TwitterBot)",
+    "facebookexternalhit/1.1",
+    "WhatsApp/2.23.20.0",
+]
+
+
+@pytest.mark.parametrize("agent", PREVIEWERS)
+def test_a_chat_that_unfurls_a_link_is_no_view(server: Running, agent: str) -> None:
+    made = share(server)
+    with server.client(**{"User-Agent": agent}) as chat:
+        text = chat.get(f"/s/{made['token']}").text
+    assert '<meta property="og:title" content="tests / a run">' in text
+    with server.owner() as api:
+        assert api.get("/api/v1/shares").json()["shares"][0]["views"] == 0
+
+
+def test_what_unfurls_is_title_and_health_sentence(server: Running) -> None:
+    with Trainer(server, hello("hostile", name='"><script>x</script>\u202e', project="p")) as trainer:
+        trainer.send(schema())
+        trainer.finish(1)
+
+    def tags(**fields: Any) -> dict[str, str]:
+        made = share(server, **fields)
+        with server.client() as chat:
+            text = chat.get(f"/s/{made['token']}").text
+        return dict(re.findall(r'<meta property="og:(\w+)" content="([^"]*)">', text))
+
+    plain = tags()
+    assert (plain["title"], plain["type"]) == ("tests / a run", "website")
+    assert plain["description"]
+    assert tags(others=["run-2"])["title"] == "Comparison of 2 runs: a run, a run"
+    hostile = tags(run="hostile")["title"]
+    assert hostile == "p / &#34;&gt;&lt;script&gt;x&lt;/script&gt;\ufffd"
+    assert tags(password="secret") == {
+        "site_name": "gradwatch",
+        "title": "A shared run",
+        "type": "website",
+        "description": "This link opens with a password.",
+    }

@@ -1,0 +1,75 @@
+"""Links as their makers and their viewers see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from .harness import Watched
+from .stage import Stage, staged
+
+Watch = Callable[..., Watched]
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with staged(tmp_path_factory.mktemp("sharing")) as made:
+        made.run("one", name="baseline", project="digits", spikes=(150,))
+        made.run("two", name="warm-up", project="digits", spikes=(80, 200))
+        yield made
+
+
+def make_link(page: Page) -> str:
+    """The link that the open dialog makes."""
+    page.get_by_role("button", name="Make link").click()
+    return page.get_by_label("The link", exact=True).input_value()
+
+
+def test_a_comparison_is_shared_as_it_is_seen(stage: Stage, watched: Watch) -> None:
+    owner = watched(stage)
+    owner.sign_in().close()
+    page = owner.open("/compare?run=one&run=two")
+    page.get_by_role("button", name="By time").click()
+    page.get_by_role("button", name="Share").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("sees these 2 runs")
+    link = make_link(page)
+    expect(dialog.locator(".share-made")).to_contain_text("Only this computer can open this link.")
+    expect(dialog.locator(".share-ways pre")).to_have_count(2)
+    expect(dialog.locator(".share-list")).to_contain_text("comparison of 2 runs")
+    overflow = dialog.locator(".dialog-body").evaluate("box => box.scrollWidth - box.clientWidth")
+    assert overflow <= 0
+    seen = watched(stage, phone=True).open(link)
+    expect(seen.get_by_role("button", name="By time")).to_have_attribute("aria-pressed", "true")
+    expect(seen.locator("#verdict thead .compare-name")).to_have_text(["baseline", "warm-up"])
+    expect(seen.locator("#verdict a, #legend a, #differences, #share, nav")).to_have_count(0)
+    seen.wait_for_selector("body[data-drawn]", state="attached")
+    expect(seen.locator("#norm path.js-line")).not_to_have_count(0)
+    assert seen.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+    seen.get_by_role("button", name="By step").click()
+    seen.reload()
+    expect(seen.get_by_role("button", name="By step")).to_have_attribute("aria-pressed", "true")
+
+
+def test_a_moment_keeps_range_layer_step_and_theme(stage: Stage, watched: Watch) -> None:
+    owner = watched(stage, theme="dark")
+    owner.sign_in().close()
+    page = owner.open("/runs/one?from=100&to=200&at=150&layer=t:blocks.1.attn.qkv.weight&color=norm")
+    page.get_by_role("button", name="Share").click()
+    expect(page.get_by_role("button", name="This moment")).to_have_attribute("aria-pressed", "true")
+    moment = make_link(page)
+    page.get_by_role("button", name="Live", exact=True).click()
+    live = make_link(page)
+    while live == moment:
+        live = page.get_by_label("The link", exact=True).input_value()
+    browser = watched(stage, theme="light")
+    seen = browser.open(moment)
+    expect(seen.locator("html")).to_have_attribute("data-theme", "dark")
+    expect(seen.locator("#readout")).to_contain_text("150")
+    expect(seen.locator("#layers")).to_be_visible()
+    expect(seen.locator("[data-colouring=norm]")).to_have_attribute("aria-pressed", "true")
+    following = browser.open(live)
+    expect(following.locator("html")).to_have_attribute("data-theme", "light")
+    expect(following.locator("[data-colouring=deviation]")).to_have_attribute("aria-pressed", "true")
