@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .masks import mask_argv, masked, plain
+from .neighbours import Neighbours
 from .protocol.limits import MAX_CONTEXT_BYTES
 from .shield import Shield
 
@@ -44,14 +45,19 @@ _PACKAGES: Final = (
 )
 
 
-def collect(config: Any, environ: Mapping[str, str], argv: Sequence[str]) -> dict[str, Any]:
+def collect(
+    config: Any, environ: Mapping[str, str], argv: Sequence[str], beside: Neighbours | None = None
+) -> dict[str, Any]:
     """Everything that can be found out in a moment, as plain JSON with secrets masked and a bounded size.
 
     ``config`` may be a dict, a Namespace, a dataclass, an OmegaConf node, or anything with ``to_dict`` (such as Hugging
-    Face arguments) or attributes.
+    Face arguments) or attributes; where it is None, the settings of a tracker ``beside`` are taken.
     """
+    beside = beside or Neighbours([])
+    config = beside.config if config is None else config
     probes: dict[str, Callable[[], Any]] = {
         "config": lambda: masked(plain(as_mapping(config))) if config is not None else None,
+        "trackers": beside.describe,
         "argv": lambda: mask_argv(argv),
         "git": _git,
         "python": lambda: {"version": platform.python_version(), "executable": sys.executable},

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import __version__, context, local
+from . import __version__, context, local, neighbours
 from .config import Config
-from .connection import Connection
+from .connection import Connection, in_thread
 from .console import Console, in_notebook
 from .delivery import deliver_leftovers
 from .errors import ConfigError
@@ -19,8 +19,9 @@ from .exits import EXITS
 from .journal import Journal
 from .links import LocalLinks, RunLinks
 from .names import run_id, run_key, run_name
+from .neighbours import Neighbours
 from .outbox import MarkPoint, Outbox
-from .packer import Packer
+from .packer import Packer, short_name
 from .protocol import Hello, Statistic, Tensor, Welcome
 from .protocol.messages import Incident
 from .run import NullRun, Run, read_number
@@ -66,8 +67,9 @@ def watch(
         optimizer: only needed when it cannot be found by itself: by default every optimizer that steps one of the model's
             parameters belongs to it.
         project: runs are listed by project (``GRADWATCH_PROJECT``).
-        name: a short name; made up if not given.
-        config: hyperparameters to show with the run: a dict, Namespace, dataclass, OmegaConf or Hugging Face arguments.
+        name: a short name; by default that of an active W&B, MLflow, Trackio or TensorBoard run, or a made-up one.
+        config: hyperparameters to show with the run: a dict, Namespace, dataclass, OmegaConf or Hugging Face arguments;
+            by default those of such a run.
         include: watch only tensors that match one of these patterns, such as ``"blocks.*.weight"``.
         exclude: leave out tensors that match one of these.
         every: measure every this many steps.
@@ -89,7 +91,8 @@ def watch(
     if isinstance(start_step, bool) or not isinstance(start_step, int) or start_step < 0:
         raise ConfigError(f"start_step= must be a whole number from 0 on, not {start_step!r}")
     random = os.urandom
-    label = settings.name or run_name(random)
+    beside = neighbours.active()
+    label = settings.name or short_name(beside.name) or run_name(random)
     if settings.mode == "disabled" or int(os.environ.get("RANK") or 0) > 0:
         return NullRun(name=label, project=settings.project)
     console = Console()
@@ -103,9 +106,9 @@ def watch(
         start_step=start_step,
         started_at=time.time(),
         client=f"gradwatch {__version__}",
-        context=context.collect(config, os.environ, sys.argv),
+        context=context.collect(config, os.environ, sys.argv, beside),
     )
-    parts = _Parts(settings, hello, console, transport)
+    parts = _Parts(settings, hello, console, transport, beside)
     if model is not None:
         parts.capture(model, optimizer, include, exclude, every, start_step, budget)
     return parts.start()
@@ -114,8 +117,16 @@ def watch(
 class _Parts:
     """What a run is made of, and how the parts hang together."""
 
-    def __init__(self, settings: Config, hello: Hello, console: Console, transport: Transport | None) -> None:
+    def __init__(
+        self,
+        settings: Config,
+        hello: Hello,
+        console: Console,
+        transport: Transport | None,
+        beside: Neighbours,
+    ) -> None:
         self.settings = settings
+        self._beside = beside
         self.console = console
         self.links = RunLinks(hello.run_id, settings, os.environ, settings.directory / "spool")
         self.outbox = Outbox()
@@ -181,6 +192,7 @@ class _Parts:
             starting = self._find_server()
             with self.shield.guard("printing the link"):
                 self.links.prologue(self.console, starting=starting)
+            self._beside.tell(self.links.url, self.shield)
         thread.start()
         EXITS.watch(run)
         if self.settings.mode == "online":
@@ -245,6 +257,8 @@ class _Parts:
         self.links.opened(welcome)
         if words := self.links.late_link():
             self.console.show(words)
+            # The other tracker may wait for its server, which this thread must not.
+            in_thread(lambda: self._beside.tell(self.links.url, self.shield))
 
     def _trip(self) -> None:
         if self._run is not None:

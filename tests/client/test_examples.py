@@ -18,10 +18,22 @@ EXPECTED = {
     "minimal.py": (200, {"loss"}),
     "digits_mlp.py": (240, {"loss", "val/loss", "val/accuracy"}),
     "any_framework.py": (300, {"loss"}),
+    "lightning_digits.py": (150, {"loss", "val/loss"}),
+    "transformers_trainer.py": (60, {"loss"}),
+    "accelerate_loop.py": (50, {"loss"}),
 }
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
+SLOW = {"lightning_digits.py", "transformers_trainer.py"}
+
+
+def examples() -> list[object]:
+    """Their names. Importing a large framework takes many seconds."""
+    names = sorted(path.name for path in EXAMPLES.glob("*.py"))
+    return [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in names]
+
+
+@pytest.mark.parametrize("name", examples())
 def test_example(name: str, tmp_path: Path) -> None:
     steps, scalars = EXPECTED[name]
     fake = FakeServer()
