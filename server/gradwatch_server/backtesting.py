@@ -19,7 +19,7 @@ from .alerts.globs import matching
 from .alerts.incidents import alert_of, concerns
 from .models import Rule, Run, SeriesQuery
 from .store import Store
-from .store.health_queries import list_incidents
+from .store.health_queries import ill_runs, list_incidents
 
 __all__ = ["Trial", "suggest", "try_on_healthy", "try_rule"]
 
@@ -35,6 +35,8 @@ _SETTLE: Final = 256
 
 MOST_FIRINGS: Final = 200
 OTHERS: Final = 10
+LOOKED_AT: Final = 100
+"""Newest finished runs among which healthy ones are looked for."""
 SECONDS: Final = 2.0
 """After so many firings, or so long, the answer is what was found so far."""
 
@@ -99,12 +101,14 @@ def _incidents(store: Store, run: Run, rule: Rule) -> Trial:
 def try_on_healthy(
     store: Store, run: Run, rule: Rule, *, timer: Callable[[], float] = time.monotonic
 ) -> tuple[int, int]:
-    """Tries the rule on up to ten newest finished runs of the same project, other than ``run``, as far as time permits:
-    in how many it was tried, and in how many of these it would have fired."""
+    """Tries the rule on up to ten newest healthy runs of the same project, other than ``run``, as far as time permits:
+    in how many it was tried, and in how many of these it would have fired. Healthy is what finished without an incident."""
     deadline = timer() + SECONDS
     tried = fired = 0
-    for other in store.runs(project=run.project, state="finished", limit=OTHERS + 1):
-        if other.id == run.id or tried == OTHERS or timer() > deadline:
+    finished = store.runs(project=run.project, state="finished", limit=LOOKED_AT)
+    ill = store.database.read(lambda conn: ill_runs(conn, [other.id for other in finished]))
+    for other in finished:
+        if other.id == run.id or other.id in ill or tried == OTHERS or timer() > deadline:
             continue
         trial = try_rule(store, other, rule, timer=timer)
         tried += bool(trial.series)

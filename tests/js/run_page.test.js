@@ -11,7 +11,7 @@ const { outlineOf } = await import("../../static/js/ui/chart_traces.js");
 const { queryOf, stateOf } = await import("../../static/js/ui/run_address.js");
 const { concerns } = await import("../../static/js/ui/run_charts.js");
 const { flatten } = await import("../../static/js/ui/run_details.js");
-const { backtestText } = await import("../../static/js/ui/chart_form.js");
+const { backtestSentence } = await import("../../static/js/core/backtest.js");
 
 test("shares are of the squared norm, and add up", () => {
   const rows = topShares([3, 4, null, 0], 5);
@@ -69,8 +69,8 @@ test("nested settings are laid flat in their order", () => {
 });
 
 test("the back-test in words", () => {
-  assert.match(backtestText({ fired: [], count: 0 }), /would not have fired/i);
-  const text = backtestText({ fired: [{ step: 120 }, { step: 1020 }], count: 2 }).replaceAll("\u00a0", " ");
+  assert.match(backtestSentence({ fired: [], count: 0 }), /would not have fired/i);
+  const text = backtestSentence({ fired: [{ step: 120 }, { step: 1020 }], count: 2 }).replaceAll("\u00a0", " ");
   assert.equal(text, "Would have fired 2 times in this run (steps 120, 1,020).");
 });
 

@@ -7,7 +7,8 @@ import { byUrgency, detailText, withAlert } from "../../static/js/ui/alerts.js";
 import { connectionSentence, worst } from "../../static/js/ui/header_text.js";
 import { codeOf } from "../../static/js/ui/login.js";
 import { readNumber } from "../../static/js/ui/rulefields.js";
-import { backtestSentence, scopeOf } from "../../static/js/ui/ruleform.js";
+import { backtestSentence } from "../../static/js/core/backtest.js";
+import { scopeOf } from "../../static/js/ui/ruleform.js";
 import { whereText } from "../../static/js/ui/rulelist.js";
 import { shareState } from "../../static/js/ui/share.js";
 
@@ -54,10 +55,14 @@ test("a lost connection says how old the picture is", () => {
 
 test("the back-test line tells how often and where", () => {
   const at = (...steps) => ({ fired: steps.map((step) => ({ step })), count: steps.length });
-  assert.equal(backtestSentence(at()), "Would not have fired in this run.");
+  assert.equal(backtestSentence(at()), "Would not have fired in this run so far.");
   assert.equal(spaced(backtestSentence(at(1020))), "Would have fired 1 time in this run (step 1,020).");
   assert.equal(spaced(backtestSentence(at(120, 480, 1020))), "Would have fired 3 times in this run (steps 120, 480, 1,020).");
-  assert.equal(spaced(backtestSentence({ fired: [{ step: 1 }], count: 400 })), "Would have fired 400 times in this run (steps 1, ...).");
+  const others = (runs, fired) => backtestSentence({ ...at(7), others: { runs, fired } });
+  assert.equal(spaced(others(10, 0)), "Would have fired 1 time in this run (step 7), and in none of your last 10 healthy runs.");
+  assert.equal(spaced(others(1, 1)), "Would have fired 1 time in this run (step 7), and in 1 of your last 1 healthy run.");
+  assert.equal(spaced(others(0, 0)), "Would have fired 1 time in this run (step 7).");
+  assert.equal(spaced(backtestSentence({ fired: [{ step: 1 }], count: 400 })), "Would have fired 400 times in this run (steps 1, …).");
 });
 
 test("a rule knows which runs it is for", () => {

@@ -149,7 +149,7 @@ def test_the_suggested_threshold_is_beyond_what_is_usual(stored: tuple[Store, Ru
     assert suggest(store, run, a_rule(statistic="lr")) is None
 
 
-def test_it_is_tried_on_finished_runs_of_the_project(tmp_path: Path) -> None:
+def test_it_is_tried_on_healthy_runs_of_the_project(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "gradwatch.db"))
     for index, (project, top, state) in enumerate(
         [
@@ -158,6 +158,8 @@ def test_it_is_tried_on_finished_runs_of_the_project(tmp_path: Path) -> None:
             ("p", 50, "failed"),
             ("q", 50, "finished"),
             ("p", 50, "running"),
+            ("p", 50, "finished"),
+            ("p", 50, "finished"),
         ]
     ):
         hello = Hello(
@@ -176,5 +178,8 @@ def test_it_is_tried_on_finished_runs_of_the_project(tmp_path: Path) -> None:
         store.append(stream, records).done.result(30)
     run = store.run("run4")
     assert run is not None
-    assert try_on_healthy(store, run, a_rule(statistic="loss")) == (2, 1)
+    for ill, severity in (("run5", "warning"), ("run6", "info")):
+        found = [incident(severity=severity)]
+        store.database.write(lambda conn, ill=ill, found=found: save_incidents(conn, ill, found)).result(30)
+    assert try_on_healthy(store, run, a_rule(statistic="loss")) == (3, 2)
     store.close()

@@ -14,6 +14,7 @@ from .tables import runs
 
 __all__ = [
     "HealthRow",
+    "ill_runs",
     "list_incidents",
     "load_health",
     "load_optimizers",
@@ -59,6 +60,12 @@ def list_incidents(conn: Connection, run_id: str, *, limit: int = 500) -> list[d
         .limit(limit)
     )
     return [from_json(row.body) for row in rows]
+
+
+def ill_runs(conn: Connection, run_ids: Collection[str]) -> set[str]:
+    """Those of the runs in which there ever was an incident graver than mere information."""
+    grave = (incidents.c.run_id.in_(run_ids)) & (incidents.c.severity != "info")
+    return set(conn.execute(select(incidents.c.run_id).where(grave).distinct()).scalars())
 
 
 def save_health(conn: Connection, row: HealthRow) -> None:

@@ -99,9 +99,9 @@ function toggle(node) {
 
 const heat = mountHeat($("#heat"), store, model, { onPick: pick, onOpen: toggle });
 const handles = {};
-const overlayOf = (name) => (context, box) => {
+const overlayOf = (name) => (context, box, scene) => {
   handles[name]?.place();
-  handles[name]?.paint(context, box);
+  handles[name]?.paint(context, box, scene);
 };
 const keepOf = (name) => () => handles[name]?.values() ?? [];
 const norm = mountNorm($("#norm"), store, model, { keep: keepOf("norm"), overlay: overlayOf("norm"), onResize: pointsFor });

@@ -13,11 +13,17 @@
 //              empty     sentence shown when there is nothing
 //   byUrgency(alerts), detailText(alert), withAlert(alerts, alert): pure
 
-import { formatAgo, formatCount, formatTime, formatUtc } from "../core/format.js";
-import { button, openDialog } from "./dialog.js";
+import { formatAgo, formatCount, formatDuration, formatTime, formatUtc } from "../core/format.js";
+import { button, openDialog, openMenu } from "./dialog.js";
 import { el } from "./element.js";
-import { toastError } from "./toast.js";
+import { toast, toastError } from "./toast.js";
 
+const MUTES = [
+  ["for 1 hour", 3600],
+  ["for 8 hours", 8 * 3600],
+  ["for a day", 86400],
+  ["for a week", 7 * 86400],
+];
 const RANK = { critical: 0, warning: 1, info: 2 };
 
 /** Open ones first, the gravest and newest of them on top; then the cleared ones, newest first. */
@@ -118,7 +124,7 @@ function row(alert, state, store, options) {
     "span",
     { class: "alert-head" },
     el("span", { class: "dot", "data-tone": tone }),
-    el("strong", { class: "ellipsis" }, alert.rule_name || alert.statistic),
+    el("strong", { class: "ellipsis", title: alert.rule_name }, alert.rule_name || alert.statistic),
     el("span", { class: "alert-age push muted", "data-time": time, title: `${formatTime(time)}\n${formatUtc(time)}` }, agoText(time, state)),
   );
   const detail = el("span", { class: "alert-detail muted" }, detailText(alert));
@@ -126,8 +132,8 @@ function row(alert, state, store, options) {
   const item = el("li", { class: "alert", "data-id": alert.id, "data-state": open ? "open" : "cleared", "data-severity": alert.severity }, main);
   if (state.selected === alert.id) item.setAttribute("aria-current", "true");
   if (alert.note) item.append(el("p", { class: "alert-note" }, alert.note));
-  const seen = open && state.boot.role === "owner" ? acknowledgement(alert, store) : null;
-  if (options.showRun || seen) item.append(el("div", { class: "alert-foot" }, options.showRun ? runLine(alert, state) : null, seen));
+  const mine = open && state.boot.role === "owner" ? [muting(alert, store), acknowledgement(alert, store)] : [];
+  if (options.showRun || mine.length) item.append(el("div", { class: "alert-foot" }, options.showRun ? runLine(alert, state) : null, el("span", { class: "push" }), ...mine));
   return item;
 }
 
@@ -145,6 +151,25 @@ function runLine(alert, state) {
 function acknowledgement(alert, store) {
   if (alert.acknowledged) return el("span", { class: "alert-ack muted" }, "seen");
   return button("Mark as seen", () => acknowledge(alert, store), "plain alert-ack");
+}
+
+/** "muted for 3 h", with a way back, or a button that opens the choice of times. */
+function muting(alert, store) {
+  const left = (alert.muted_until ?? 0) - Date.now() / 1000;
+  if (left > 0) return button(`Muted for ${formatDuration(left)}: unmute`, () => mute(alert, 0, store), "plain alert-ack");
+  const open = button("Mute", () => openMenu(open, MUTES.map(([label, seconds]) => ({ label, run: () => mute(alert, seconds, store) }))), "plain alert-ack");
+  open.title = "No more messages about this alert for a time";
+  return open;
+}
+
+async function mute(alert, seconds, store) {
+  try {
+    const { alert: saved } = await store.get().api.post(`/alerts/${encodeURIComponent(alert.id)}/mute`, { seconds });
+    store.set({ alerts: withAlert(store.get().alerts, saved) });
+    toast(seconds ? "No messages about this alert for that time: neither that it clears nor that it fires again." : "Messages about this alert are sent again.");
+  } catch (error) {
+    toastError(error);
+  }
 }
 
 function acknowledge(alert, store) {

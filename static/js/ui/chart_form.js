@@ -1,25 +1,19 @@
 // The small form beside a chart for one threshold: value, for how many steps, severity, what it would have done in this run.
 //
-//   openThreshold(parent, store, { rule, statistic, threshold, onThreshold, onClose }) -> {setThreshold, focus, close}
+//   openThreshold(parent, store, { rule, statistic, threshold, onThreshold, onFired, onClose }) -> {setThreshold, focus, close}
+//     onFired([{step}])   where it would have fired, to be drawn
 //     rule null makes a new one for this run through POST /rules; else it is changed through PUT
 
-import { formatCount, formatNumber, plural } from "../core/format.js";
+import { backtestSentence } from "../core/backtest.js";
+import { formatNumber } from "../core/format.js";
 import { button } from "./dialog.js";
 import { el, setText } from "./element.js";
-import { openRuleForm } from "./ruleform.js";
+import { EDITED, openRuleForm } from "./ruleform.js";
 import { toast, toastError } from "./toast.js";
 
 const PREVIEW_MS = 250;
 const SEVERITIES = ["info", "warning", "critical"];
 const LABELS = { global_grad_norm: "Global norm", loss: "Loss" };
-
-/** "Would have fired 3 times in this run (steps 120, 480, 1,020)." */
-export function backtestText({ fired, count }) {
-  if (count === 0) return "Would not have fired in this run so far.";
-  const steps = [...new Set(fired.map(({ step }) => step))].slice(0, 4).map(formatCount);
-  const more = count > steps.length ? ", …" : "";
-  return `Would have fired ${plural(count, "time")} in this run (step${count === 1 ? "" : "s"} ${steps.join(", ")}${more}).`;
-}
 
 /** A number as a person would type it: 5, 0.002, 7.4e15. */
 function typed(number) {
@@ -27,7 +21,7 @@ function typed(number) {
   return size >= 1e6 || (size > 0 && size < 1e-3) ? number.toExponential().replace("e+", "e") : String(number);
 }
 
-export function openThreshold(parent, store, { rule, statistic, threshold, onThreshold, onClose }) {
+export function openThreshold(parent, store, { rule, statistic, threshold, onThreshold, onFired, onClose }) {
   const { api, run } = store.get();
   const value = el("input", { type: "text", inputmode: "decimal", "aria-label": "Threshold" });
   const condition = el("select", { "aria-label": "Condition" }, el("option", { value: "above" }, "above"), el("option", { value: "below" }, "below"));
@@ -59,12 +53,26 @@ export function openThreshold(parent, store, { rule, statistic, threshold, onThr
       asked?.abort();
       asked = new AbortController();
       try {
-        const result = await api.post("/rules/preview", { rule: tried, run: run.id }, { signal: asked.signal });
-        setText(backtest, backtestText(result));
+        const { signal } = asked;
+        const ask = (others) => api.post("/rules/preview", { rule: tried, run: run.id, others }, { signal });
+        show(await ask(false));
+        show(await ask(true));
       } catch (error) {
         if (error.name !== "AbortError") setText(backtest, error.message);
       }
     }, PREVIEW_MS);
+  }
+
+  /** What the rule would have done, and the threshold that the run itself suggests. */
+  function show(result) {
+    const use = () => {
+      value.value = typed(result.suggested);
+      onThreshold(result.suggested);
+      preview();
+    };
+    const offered = result.suggested !== null && result.suggested !== current()?.threshold ? button(`Use ${formatNumber(result.suggested)}, which this run suggests`, use, "plain") : "";
+    backtest.replaceChildren(backtestSentence(result), " ", offered);
+    onFired(result.fired);
   }
 
   async function save(event) {
@@ -76,7 +84,7 @@ export function openThreshold(parent, store, { rule, statistic, threshold, onThr
       const kept = saved.rule ?? saved;
       const { rules = [] } = store.get();
       store.set({ rules: [...rules.filter((other) => other.id !== kept.id), kept] });
-      toast(rule ? "Alert changed." : "Alert set.");
+      toast(rule ? EDITED : "Alert set. It watches from the next step on.");
       close();
     } catch (error) {
       setText(backtest, Object.values(error.fields ?? {})[0] ?? error.message);

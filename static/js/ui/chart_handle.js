@@ -17,6 +17,8 @@ export function mountHandles(chart, store, { statistic, suggest }) {
   const handles = new Map();
   let draft = null;
   let form = null;
+  /** Steps at which the rule in the form would have fired. */
+  let fired = [];
   if (owner) {
     chart.plot.append(add);
     makeDraggable(add, null);
@@ -39,6 +41,12 @@ export function mountHandles(chart, store, { statistic, suggest }) {
       chart.plot.append(handle);
     }
     return handle;
+  }
+
+  function setFired(steps) {
+    fired = steps;
+    setAttribute(chart.plot, "data-fired", steps.join(" ") || null);
+    chart.redraw?.();
   }
 
   /** Puts every handle at its value; those that no longer have a rule go. */
@@ -158,19 +166,20 @@ export function mountHandles(chart, store, { statistic, suggest }) {
         place();
         chart.redraw?.();
       },
+      onFired: (found) => setFired(found.map(({ step }) => step)),
       onClose: () => {
         form = null;
         draft = null;
         place();
-        chart.redraw?.();
+        setFired([]);
       },
     });
     form.id = id;
     if (focus) form.focus();
   }
 
-  /** Lines across the plot: dashed for rules, red only while an alert of the rule is open. */
-  function paint(context, box) {
+  /** Lines across the plot: dashed for rules, red only while an alert of the rule is open; a pin where a draft would have fired. */
+  function paint(context, box, { range }) {
     const line = (value, colour) => {
       const y = chart.yOf(value);
       if (y < box.top || y > box.bottom) return;
@@ -189,6 +198,7 @@ export function mountHandles(chart, store, { statistic, suggest }) {
       line(rule.threshold, severity === "critical" ? "--critical" : severity === "warning" ? "--warning-line" : "--line-strong");
     }
     if (draft !== null) line(draft.threshold, "--accent");
+    paintPins(context, box, range, fired);
   }
 
   return {
@@ -203,6 +213,21 @@ export function mountHandles(chart, store, { statistic, suggest }) {
       for (const handle of handles.values()) handle.remove();
     },
   };
+}
+
+/** A pin at each of these steps: where a rule would have fired. */
+export function paintPins(context, box, range, steps) {
+  context.fillStyle = token("--accent");
+  for (const step of steps) {
+    if (step < range.from || step >= range.to) continue;
+    const x = Math.round(box.left + ((step + 0.5 - range.from) / (range.to - range.from)) * (box.right - box.left));
+    context.beginPath();
+    context.moveTo(x - 4, box.top);
+    context.lineTo(x + 5, box.top);
+    context.lineTo(x + 0.5, box.top + 7);
+    context.fill();
+    context.fillRect(x, box.top, 1, box.bottom - box.top);
+  }
 }
 
 function openAlertOf(store, rule) {

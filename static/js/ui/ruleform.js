@@ -9,9 +9,10 @@
 //              onCancel  function()
 //              onPreview function(result or null): the run page draws where it would have fired
 //   Beside the fields: what is wrong with each, and, while typing, "Would have fired 3 times in this run (steps ...)".
-//   backtestSentence, scopeOf: pure
+//   scopeOf: pure
 
-import { formatCount, plural } from "../core/format.js";
+import { backtestSentence } from "../core/backtest.js";
+import { formatNumber } from "../core/format.js";
 import { button, openDialog } from "./dialog.js";
 import { el, setAttribute, setText } from "./element.js";
 import { fieldFor } from "./rulefields.js";
@@ -19,14 +20,7 @@ import { toast } from "./toast.js";
 
 const MAIN = ["statistic", "tensors", "condition", "threshold", "upper", "incidents", "least", "window", "for_steps", "severity"];
 const TEXT_MS = 350;
-
-/** "Would have fired 3 times in this run (steps 120, 480, 1,020)." */
-export function backtestSentence({ fired, count }) {
-  if (count === 0) return "Would not have fired in this run.";
-  const steps = [...new Set(fired.map(({ step }) => step))].slice(0, 5).map(formatCount);
-  const more = count > steps.length ? ", ..." : "";
-  return `Would have fired ${plural(count, "time")} in this run (step${count === 1 ? "" : "s"} ${steps.join(", ")}${more}).`;
-}
+export const EDITED = "Rule saved. It starts anew: its open alerts are closed, and fire again if they have cause.";
 
 /** Which runs a rule is about, as the form says it: "run", "project", "all" or "other" (globs typed by hand). */
 export function scopeOf(rule, run) {
@@ -227,18 +221,31 @@ async function runPreview(form, kind, signal) {
   const { options } = form.context;
   const run = options.run?.id ?? form.tryOn?.select.value;
   if (!run) return;
+  const ask = (others) => form.store.get().api.post("/rules/preview", { rule: ruleOf(form, kind), run, others }, { signal });
   try {
-    const result = await form.store.get().api.post("/rules/preview", { rule: ruleOf(form, kind), run }, { signal });
+    const result = await ask(false);
     showErrors(form, {});
-    setText(form.backtest, backtestSentence(result));
-    setAttribute(form.backtest, "data-fired", String(result.count));
+    showTrial(form, result);
     options.onPreview?.(result);
+    showTrial(form, await ask(true));
   } catch (error) {
     if (error.name === "AbortError") return;
     showErrors(form, error.fields ?? {}, form.touched);
     setText(form.backtest, Object.keys(error.fields ?? {}).length ? "" : error.message);
     options.onPreview?.(null);
   }
+}
+
+/** What the rule would have done, and the threshold that the run itself suggests. */
+function showTrial(form, result) {
+  const threshold = form.fields.get("threshold");
+  const use = () => {
+    threshold.set(result.suggested);
+    threshold.element.dispatchEvent(new Event("input", { bubbles: true }));
+  };
+  const offered = result.suggested !== null && result.suggested !== threshold.get() ? button(`Use ${formatNumber(result.suggested)}, which this run suggests`, use, "plain") : "";
+  form.backtest.replaceChildren(backtestSentence(result), " ", offered);
+  setAttribute(form.backtest, "data-fired", String(result.count));
 }
 
 async function submit(form, kind) {
@@ -249,7 +256,7 @@ async function submit(form, kind) {
     const { api } = form.store.get();
     const rule = ruleOf(form, kind);
     const saved = options.rule ? await api.put(`/rules/${encodeURIComponent(options.rule.id)}`, rule) : await api.post("/rules", rule);
-    toast(options.rule ? "Rule saved." : "Rule made. It watches from the next step on.");
+    toast(options.rule ? EDITED : "Rule made. It watches from the next step on.");
     options.onSaved?.(saved.rule ?? saved);
   } catch (error) {
     const fields = error.fields ?? {};
