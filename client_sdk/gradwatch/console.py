@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TextIO
 from urllib.parse import urlsplit
 
-__all__ = ["Console", "in_notebook", "is_loopback", "proxied", "tunnel_hint"]
+__all__ = ["Console", "Silence", "in_notebook", "is_loopback", "proxied", "tunnel_hint"]
 
 
 def in_notebook() -> bool:
@@ -52,6 +52,18 @@ class Console:
         if stream is not None:
             stream.write(f"gradwatch: {text}\n")
             stream.flush()
+
+
+class Silence(Console):
+    """Prints nothing: of several processes that train together only one speaks."""
+
+    interactive = False
+
+    def tell(self, text: str) -> None:
+        """Nothing."""
+
+    def show(self, text: str) -> None:
+        """Nothing."""
 
 
 def proxied(url: str, environ: Mapping[str, str]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from .frames import Frame, PendingFrame
 from .protocol import Statistic, Tensor
 
-__all__ = ["MarkPoint", "Outbox", "ReadyFrame", "ScalarPoint"]
+__all__ = ["FramesOnly", "MarkPoint", "Outbox", "ReadyFrame", "ScalarPoint"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,3 +159,13 @@ class Outbox:
     def _wake(self) -> None:
         self.sleeping = False
         self.wake()
+
+
+class FramesOnly(Outbox):
+    """What a rank beside the first sends: what it measured. What scripts log and mark there, the first rank says too."""
+
+    def put_scalar(self, point: ScalarPoint) -> None:
+        """Leaves it out."""
+
+    def put_mark(self, mark: MarkPoint) -> None:
+        """Leaves it out."""

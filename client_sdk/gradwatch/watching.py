@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 from . import __version__, context, local, neighbours
 from .config import Config
 from .connection import Connection, in_thread
-from .console import Console, in_notebook
+from .console import Console, Silence, in_notebook
 from .delivery import deliver_leftovers
 from .errors import ConfigError
 from .exits import EXITS
+from .frames import PendingFrame
 from .journal import Journal
 from .links import LocalLinks, RunLinks
 from .names import run_id, run_key, run_name
 from .neighbours import Neighbours
-from .outbox import MarkPoint, Outbox
+from .outbox import FramesOnly, MarkPoint, Outbox
 from .packer import Packer, short_name
+from .place import LOCAL_EVERY, LOCAL_NORM, Place
 from .protocol import Hello, Statistic, Tensor, Welcome
 from .protocol.messages import Incident
 from .run import NullRun, Run, read_number
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     from .judging import Judge
     from .torch_.capture import Capture
+    from .torch_.local_norms import LocalNorms
 
 __all__ = ["watch"]
 
@@ -53,6 +56,7 @@ def watch(
     every: int = 1,
     start_step: int = 0,
     budget: float = 0.01,
+    ranks: bool = False,
     mode: str | None = None,
     server: str | None = None,
     token: str | None = None,
@@ -75,6 +79,9 @@ def watch(
         every: measure every this many steps.
         start_step: number of the next optimizer step, for a run that goes on from a checkpoint.
         budget: share of the step time that sampled statistics may take.
+        ranks: every process of a distributed run sends each step. By default those that hold shards do (FSDP2, tensor
+            parallel); of equal ones (DDP) the first does, the others send their own norms every 50 steps. What is logged
+            and marked is taken from the first.
         mode: ``online``, ``offline`` (to disk only), ``local`` (judged in this process: no server, nothing on disk; see
             ``run.incidents`` and ``run.health``) or ``disabled`` (``GRADWATCH_MODE``).
         server: address of the server (``GRADWATCH_SERVER``); default: the local one.
@@ -90,51 +97,80 @@ def watch(
     )
     if isinstance(start_step, bool) or not isinstance(start_step, int) or start_step < 0:
         raise ConfigError(f"start_step= must be a whole number from 0 on, not {start_step!r}")
-    random = os.urandom
     beside = neighbours.active()
-    label = settings.name or short_name(beside.name) or run_name(random)
-    if settings.mode == "disabled" or int(os.environ.get("RANK") or 0) > 0:
+    label = settings.name or short_name(beside.name) or run_name(os.urandom)
+    place = _place(model, ranks) if settings.mode != "disabled" else None
+    shared = _identity(place, settings.project, label)
+    if place is None or shared is None:
         return NullRun(name=label, project=settings.project)
-    console = Console()
     hello = Hello(
-        run_id=run_id(random),
-        run_key=run_key(random),
-        project=settings.project,
-        name=label,
-        stream=run_id(random),
-        segment=run_id(random),
+        **shared,
+        stream=run_id(os.urandom),
         start_step=start_step,
         started_at=time.time(),
+        rank=place.rank,
+        world_size=place.world,
+        parts=place.parts,
         client=f"gradwatch {__version__}",
         context=context.collect(config, os.environ, sys.argv, beside),
     )
-    parts = _Parts(settings, hello, console, transport, beside)
+    parts = _Parts(settings, hello, place, transport, beside)
     if model is not None:
         parts.capture(model, optimizer, include, exclude, every, start_step, budget)
     return parts.start()
+
+
+def _place(model: Any, everybody: bool) -> Place | None:
+    """Which of the training processes this is, None if it is watched by another one."""
+    if model is not None and "torch.distributed" in sys.modules:
+        from .torch_ import ranks
+
+        place = ranks.place_of(_models(model), everybody=everybody)
+        if place is None or place.world > 1:
+            return place
+    return Place() if int(os.environ.get("RANK") or 0) == 0 else None
+
+
+def _identity(place: Place | None, project: str, name: str) -> Mapping[str, Any] | None:
+    """Ids, key and names of the run, the same on all ranks."""
+
+    def make() -> dict[str, str]:
+        ids = {"run_id": run_id(os.urandom), "run_key": run_key(os.urandom), "segment": run_id(os.urandom)}
+        return {**ids, "project": project, "name": name}
+
+    if place is None or place.world == 1:
+        return make() if place is not None else None
+    from .torch_ import ranks
+
+    return ranks.share(place, make)
+
+
+def _models(model: Any) -> list[nn.Module]:
+    """The models among what ``watch`` was given; what is none is refused later, with a sentence."""
+    given = (
+        model.values() if isinstance(model, Mapping) else model if isinstance(model, Sequence) else [model]
+    )
+    return [one for one in given if hasattr(one, "named_parameters")]
 
 
 class _Parts:
     """What a run is made of, and how the parts hang together."""
 
     def __init__(
-        self,
-        settings: Config,
-        hello: Hello,
-        console: Console,
-        transport: Transport | None,
-        beside: Neighbours,
+        self, settings: Config, hello: Hello, place: Place, transport: Transport | None, beside: Neighbours
     ) -> None:
         self.settings = settings
-        self._beside = beside
-        self.console = console
+        self.place = place
+        self._beside = beside if place.rank == 0 else Neighbours([])
+        self.console = Console() if place.rank == 0 else Silence()
         self.links = RunLinks(hello.run_id, settings, os.environ, settings.directory / "spool")
-        self.outbox = Outbox()
-        self.shield = Shield(console.tell, on_trip=self._trip)
+        self.outbox = Outbox() if place.rank == 0 else FramesOnly()
+        self.shield = Shield(self.console.tell, on_trip=self._trip)
         self._hello = hello
         self._own_transport = transport is None
         self._transport = transport or WebSocketTransport(self.links.locate)
         self._captured: Capture | None = None
+        self._local: LocalNorms | None = None
         self._optimizers: tuple[dict[str, Any], ...] = ()
         self._run: Run | None = None
 
@@ -150,23 +186,37 @@ class _Parts:
     ) -> None:
         """Finds the parameters and checks them; nothing is attached yet."""
         from .torch_.capture import Capture
+        from .torch_.engines import engine_of
 
         optimizers = (
             [optimizer] if optimizer is not None and not isinstance(optimizer, Sequence) else optimizer
         )
+        models = model if isinstance(model, (Sequence, Mapping)) else [model]
+        follows = self.place.replicated and self.place.rank > 0
         self._captured = Capture(
-            model if isinstance(model, (Sequence, Mapping)) else [model],
+            models,
             optimizers=optimizers,
             include=include,
             exclude=exclude,
-            every=every,
+            every=LOCAL_EVERY if follows else every,
             start_step=start_step,
-            budget=budget,
+            budget=0.0 if follows else budget,
             shield=self.shield,
-            on_frame=self.outbox.put,
+            on_frame=self._frames_in(_models(model), only=follows),
             on_schema=self._declare,
         )
+        if words := engine_of([*_models(model), *(optimizers or ())]):
+            self.console.tell(words)
         self._optimizers = self._captured.describe_optimizers()
+
+    def _frames_in(self, models: Sequence[nn.Module], *, only: bool) -> Callable[[PendingFrame], None]:
+        """Where capture puts frames: replicated ranks have their own norms added now and then."""
+        if not self.place.replicated:
+            return self.outbox.put
+        from .torch_.local_norms import LocalNorms
+
+        self._local = LocalNorms(models, self.outbox.put, wrap=self.shield.wrap, only=only)
+        return self._local.put
 
     def start(self) -> Run:
         """Attaches the hooks, starts the thread, prints the link."""
@@ -187,7 +237,7 @@ class _Parts:
         )
         if self._captured is not None:
             self._captured.attach()
-            run.attach(self._captured)
+            run.attach(self._captured if self._local is None else _Both(self._captured, self._local))
         if judge is None:
             starting = self._find_server()
             with self.shield.guard("printing the link"):
@@ -195,7 +245,7 @@ class _Parts:
             self._beside.tell(self.links.url, self.shield)
         thread.start()
         EXITS.watch(run)
-        if self.settings.mode == "online":
+        if self.settings.mode == "online" and self.place.rank == 0:
             with self.shield.guard("looking for undelivered runs"):
                 deliver_leftovers(self.settings, self._transport, lambda: run.over, self.shield)
         return run
@@ -242,7 +292,7 @@ class _Parts:
 
     def _declare(self, tensors: tuple[Tensor, ...], statistics: tuple[Statistic, ...]) -> None:
         """New columns. They come with a new optimizer too, which the server learns as a mark: Hello was said before."""
-        self.outbox.declare(tensors, statistics)
+        self.outbox.declare(tensors, (*statistics, LOCAL_NORM) if self.place.replicated else statistics)
         if self._captured is None:
             return
         optimizers = self._captured.describe_optimizers()
@@ -276,6 +326,7 @@ class _Parts:
         with self.shield.guard("looking for a local server"):
             server = local.find(settings.directory)
             wanted = settings.autostart if settings.autostart is not None else _is_interactive()
+            wanted = wanted and self.place.rank == 0
             may_start = server is None and wanted and local.server_installed()
             if may_start:
                 server = local.start(settings.directory)
@@ -283,6 +334,21 @@ class _Parts:
                 self.links.use(server)
             return may_start and server is None
         return False
+
+
+@dataclasses.dataclass(frozen=True)
+class _Both:
+    """Capture and what it does not know of, for the run that lets go of both."""
+
+    capture: Capture
+    local: LocalNorms
+
+    def scalar_step(self) -> int:
+        return self.capture.scalar_step()
+
+    def detach(self) -> None:
+        self.capture.detach()
+        self.local.detach()
 
 
 def _is_interactive() -> bool:

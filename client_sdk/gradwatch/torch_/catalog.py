@@ -209,19 +209,20 @@ def local_part(tensor: torch.Tensor) -> torch.Tensor:
     return tensor if to_local is None else to_local()
 
 
-def _shard_and_replica(tensor: torch.Tensor) -> tuple[int, int]:
-    """Which part of a distributed tensor this process holds, and which copy of that part; (0, 0) for a plain tensor."""
+def _part_of(tensor: torch.Tensor) -> tuple[int, int, int]:
+    """Which part of a distributed tensor this process holds, of how many, and which copy of that part; (0, 1, 0) for a plain
+    tensor."""
     placements = getattr(tensor, "placements", None)
     if placements is None:
-        return 0, 0
+        return 0, 1, 0
     mesh = cast(Any, tensor).device_mesh
-    shard = replica = 0
+    shard, shards, replica = 0, 1, 0
     for place, size, placement in zip(mesh.get_coordinate() or (), mesh.shape, placements, strict=False):
         if placement.is_shard():
-            shard = shard * size + place
+            shard, shards = shard * size + place, shards * size
         else:
             replica = replica * size + place
-    return shard, replica
+    return shard, shards, replica
 
 
 def _prefixes(models: Sequence[nn.Module]) -> list[str]:
@@ -264,7 +265,7 @@ def _fact(name: str, module_path: str, leaf: str, module: nn.Module, parameter: 
             trainable=parameter.requires_grad,
         )
     matrix = parameter.ndim >= 2
-    shard, replica = _shard_and_replica(parameter)
+    shard, shards, replica = _part_of(parameter)
     return Tensor(
         name=name,
         shape=tuple(parameter.shape),
@@ -279,6 +280,7 @@ def _fact(name: str, module_path: str, leaf: str, module: nn.Module, parameter: 
         sparse=bool(getattr(module, "sparse", False)),
         trainable=parameter.requires_grad,
         shard=shard,
+        shards=shards,
         replica=replica,
     )
 
