@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { bestRemedy, byUrgency, leading, pathOf, spanText, withIncident } from "../../static/js/core/incident.js";
+import { bestRemedy, byUrgency, eventsOf, leading, pathOf, spanText, withIncident } from "../../static/js/core/incident.js";
 
 const incident = (id, fields = {}) => ({
   id,
@@ -60,4 +60,11 @@ test("the remedy shown is the first with a line to paste", () => {
   assert.equal(bestRemedy(incident("a", { causes: [{ remedies: [plain] }, { remedies: [coded] }] })), coded);
   assert.equal(bestRemedy(incident("a", { causes: [{ remedies: [plain] }] })), plain);
   assert.equal(bestRemedy(incident("a")), null);
+});
+
+test("incidents and alerts are visited in the order of their steps", () => {
+  const alert = { id: "a", opened_step: 40 };
+  const events = eventsOf([incident("late", { first_step: 90 }), incident("early", { first_step: 3 })], [alert]);
+  assert.deepEqual(events.map(({ id }) => id), ["early", "a", "late"]);
+  assert.equal(events[1].alert, alert);
 });

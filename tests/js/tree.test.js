@@ -47,7 +47,7 @@ test("every tensor can be reached exactly once", () => {
 });
 
 test("the first look holds a readable number of rows", () => {
-  for (const [blocks, least, most] of [[1, 3, 40], [12, 12, 40], [32, 12, 40], [96, 3, 40]]) {
+  for (const [blocks, least, most] of [[1, 3, 40], [12, 8, 40], [32, 12, 40], [96, 99, 99], [900, 3, 3]]) {
     const { tensors, groups } = model(blocks);
     const tree = buildTree(tensors, groups);
     const rows = visibleRows(tree, openAtFirst(tree)).length;

@@ -54,3 +54,12 @@ export function bestRemedy(incident) {
   }
   return incident.causes?.[0]?.remedies?.[0] ?? null;
 }
+
+/** Incidents and alerts in the order of their steps: `[{id, step, incident}]` or `[{id, step, alert}]`. */
+export function eventsOf(incidents, alerts) {
+  const events = [
+    ...incidents.map((incident) => ({ id: incident.id, step: incident.first_step, incident })),
+    ...alerts.map((alert) => ({ id: alert.id, step: alert.opened_step, alert })),
+  ];
+  return events.sort((a, b) => a.step - b.step || (a.id < b.id ? -1 : 1));
+}

@@ -90,19 +90,23 @@ export function visibleRows(tree, open) {
   return rows;
 }
 
+const FEW_ROWS = 5;
+const MOST_ROWS = 600;
+
 /**
  * Which groups stand open at first: level by level as long as at most `most` rows result, stopping as soon as there are
- * `enough`. The result depends on the model only, not on the data.
+ * `enough`. Where hardly a row would be left, the next level is opened however many it has (up to MOST_ROWS): a deep model's
+ * blocks are worth more as thin lines than as one thick one. The result depends on the model only, not on the data.
  *
  * @returns {Set<string>} module paths
  */
-export function openAtFirst(tree, enough = 12, most = 40) {
+export function openAtFirst(tree, enough = 8, most = 40) {
   const open = new Set();
   let level = tree.root.children.filter((child) => child.kind === "group");
   let rows = tree.root.children.length;
   while (rows < enough && level.length > 0) {
     const added = level.reduce((sum, group) => sum + group.children.length, 0);
-    if (rows + added > most) break;
+    if (rows + added > (rows < FEW_ROWS ? MOST_ROWS : most)) break;
     for (const group of level) open.add(group.name);
     rows += added;
     level = level.flatMap((group) => group.children.filter((child) => child.kind === "group"));

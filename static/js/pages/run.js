@@ -1,6 +1,7 @@
 // The run page: wires store, numbers and panels together.
 
 import { readBoot } from "../io/api.js";
+import { eventsOf } from "../core/incident.js";
 import { isLive, standing, WHOLE } from "../core/view.js";
 import { revealed } from "../core/tree.js";
 import { mount as mountAlerts } from "../ui/alerts.js";
@@ -20,11 +21,13 @@ import { createModel, newestValue, valueAtStep } from "../ui/run_model.js";
 import { createPainter } from "../ui/run_painter.js";
 import { mount as mountReadout } from "../ui/run_readout.js";
 import { mount as mountStrip } from "../ui/run_strip.js";
+import { mount as mountSuggest } from "../ui/run_suggest.js";
 import { mount as mountWhatIf } from "../ui/run_whatif.js";
 import { openShare } from "../ui/share.js";
 import { onThemeChange } from "../ui/theme.js";
 import { mount as mountTimeline } from "../ui/timeline.js";
 import { toast, toastError } from "../ui/toast.js";
+import { mount as mountUnusual } from "../ui/unusual.js";
 import { startPage } from "./page.js";
 
 /** What an alert or a mark is shown with: so many steps before and after it. */
@@ -32,6 +35,7 @@ const BEFORE = 200;
 const AFTER = 50;
 /** A page hidden for this long stops the flow of numbers; it asks for fresh ones when it is seen again. */
 const PAUSE_MS = 5000;
+const LAG_MS = 2000;
 
 const $ = (selector) => document.querySelector(selector);
 const first = readBoot();
@@ -112,9 +116,17 @@ const inspector = mountInspector($("#inspector"), store, model, {
   onPick: (node) => pick(node),
   firstUnusual: (step) => heat.firstUnusual(step),
   onOrigin: ({ row, step }) => showStep(step, row),
+  onValues: () => painter.overlay(),
 });
 const readout = mountReadout($("#readout"), store, model, { valueOf });
 const whatIf = mountWhatIf($("#whatif"), store, model);
+const shownRows = { rows: heat.rows, valueOf };
+const unusual = mountUnusual($("#unusual"), store, { ...shownRows, onPick: (node) => pick(node) });
+const suggest = mountSuggest($("#suggest"), store, {
+  ...shownRows,
+  largest: () => inspector.largest(),
+  onPin: (node) => store.set({ pins: [node.key] }),
+});
 const charts = [norm, loss, layers];
 
 function highestNow(name) {
@@ -160,9 +172,20 @@ function afterPaint({ newest }) {
   markedStep = step;
   document.body.dataset.lastStep = String(step);
   performance.mark("painted", { detail: { step, time: Date.now() } });
+  tellLag();
 }
 
-painter = createPainter(sceneOf, { quick: [heat, timeline, readout, inspector, whatIf], charts, after: afterPaint });
+/** How long the newest step took to be seen here, for the panel of costs. */
+let lagAt = -Infinity;
+function tellLag() {
+  const { run, connection, lag } = store.get();
+  if (run.state !== "running" || performance.now() - lagAt < LAG_MS) return;
+  lagAt = performance.now();
+  const seen = Math.max(0, Date.now() / 1000 + (connection?.clock ?? 0) - model.lastTime());
+  if (seen < 60) store.set({ lag: lag === undefined ? seen : (lag + seen) / 2 });
+}
+
+painter = createPainter(sceneOf, { quick: [heat, timeline, readout, inspector, unusual, suggest, whatIf], charts, after: afterPaint });
 
 mountStrip($("#strip"), store, { onAlert: showAlert, onIncident: showIncident });
 followIncidents(store, { run: first.run.id });
@@ -190,12 +213,17 @@ function goLive() {
   store.set({ frozen: null, at: null, cursor: null, view: WHOLE, ...(isLive(view) ? {} : { zoomedFrom: view }) });
 }
 
-function nextAlert(by) {
-  const alerts = [...(store.get().alerts ?? [])].sort((a, b) => a.opened_step - b.opened_step);
-  if (alerts.length === 0) return toast("No alert has fired in this run.");
-  const now = alerts.findIndex((alert) => alert.id === store.get().selected);
-  const next = now < 0 ? (by > 0 ? alerts.length - 1 : 0) : (now + by + alerts.length) % alerts.length;
-  showAlert(alerts[next]);
+/** Incidents and alerts by their steps, one after the other; from the newest on, when none was shown yet. */
+let visited = null;
+function nextEvent(by) {
+  const { alerts, incidents } = store.get();
+  const events = eventsOf(incidents ?? [], alerts ?? []);
+  if (events.length === 0) return toast("Nothing has happened in this run: no incident, no alert.");
+  const now = events.findIndex(({ id }) => id === visited);
+  const { id, incident, alert } = events[now < 0 ? (by > 0 ? events.length - 1 : 0) : (now + by + events.length) % events.length];
+  visited = id;
+  if (incident) showIncident(incident);
+  else showAlert(alert);
 }
 
 function alertHere() {
@@ -212,7 +240,7 @@ function back() {
   else if (!isLive(store.get().view)) store.set({ view: WHOLE });
 }
 
-mountKeys({ live: goLive, next: () => nextAlert(1), previous: () => nextAlert(-1), find: () => $("#find").focus(), share, alert: alertHere, back }, owner);
+mountKeys({ live: goLive, next: () => nextEvent(1), previous: () => nextEvent(-1), find: () => $("#find").focus(), share, alert: alertHere, back }, owner);
 $("#share")?.addEventListener("click", share);
 
 const OVERLAY_ONLY = ["cursor", "hover", "dragging", "whatIf"];

@@ -26,8 +26,8 @@ export function placesOf(incident, rows, nodes) {
     while (node !== null && !lines.has(node.key)) node = node.parent;
     if (node === null || taken.has(node.key)) continue;
     taken.add(node.key);
+    if (order > MOST) break;
     places.push({ line: lines.get(node.key), step, order });
-    if (places.length === MOST) break;
   }
   return places;
 }

@@ -60,7 +60,10 @@ function shortened(row) {
   return `${row.parent.name.split(".").at(-1)}.${row.label}`;
 }
 
-/** The rows that get a label, none over another: open groups first (they must be there to be closed), then by depth. */
+/**
+ * The rows that get a label, none over another: open groups first (they must be there to be closed), then by depth. A row
+ * whose group has none stays without: its short name would be read as another group's.
+ */
 function legible(rows, height, open) {
   const placed = rows.map((row, line) => {
     const { top, bottom } = rowSpan(line, rows.length, height);
@@ -70,7 +73,8 @@ function legible(rows, height, open) {
   const taken = [];
   const rank = ({ row }) => (open.has(row.name) ? 0 : 1000) + row.depth * 2 + (row.kind === "group" ? 0 : 1);
   for (const item of [...placed].sort((a, b) => rank(a) - rank(b))) {
-    if (taken.every((other) => Math.abs(other.middle - item.middle) >= LABEL)) taken.push(item);
+    const known = !placed.some((other) => other.row === item.row.parent) || taken.some((other) => other.row === item.row.parent);
+    if (known && taken.every((other) => Math.abs(other.middle - item.middle) >= LABEL)) taken.push(item);
   }
   return taken.sort((a, b) => a.middle - b.middle);
 }

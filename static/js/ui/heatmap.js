@@ -20,7 +20,7 @@ import { onThemeChange, token } from "./theme.js";
 const ROW = 18;
 const LEAST_HEIGHT = 72;
 const MOST_HEIGHT = 300;
-/** A tree opened wide may take more room: that it was opened is a wish to see more. */
+/** A tree opened wide may take more room, unless a chosen layer's curve has to fit below it. */
 const WIDE_HEIGHT = 420;
 const WIDE_ROWS = 40;
 /** Rows at least this tall are told apart by a line. */
@@ -60,15 +60,16 @@ export function mount(element, store, model, { onPick, onOpen }) {
 
   /** The rows that stand in the tree, and with them which tensors' numbers are needed. */
   function arrange() {
-    const { tree: nodes, open } = store.get();
+    const { tree: nodes, open, picked } = store.get();
     if (!nodes) return;
-    if (rowsKey?.nodes === nodes && rowsKey.open === open) return;
-    rowsKey = { nodes, open };
+    const roomy = picked === null;
+    if (rowsKey?.nodes === nodes && rowsKey.open === open && rowsKey.roomy === roomy) return;
+    rowsKey = { nodes, open, roomy };
     rows = visibleRows(nodes, open);
     const wanted = rows.filter((row) => row.kind === "tensor").map((row) => row.index);
     tensors.feed.select(wanted);
     tensors.overview.select(wanted);
-    const most = rows.length > WIDE_ROWS ? WIDE_HEIGHT : MOST_HEIGHT;
+    const most = rows.length > WIDE_ROWS && roomy ? WIDE_HEIGHT : MOST_HEIGHT;
     const height = Math.min(most, Math.max(LEAST_HEIGHT, rows.length * ROW));
     body.style.height = `${height}px`;
     measure();
@@ -213,6 +214,8 @@ export function mount(element, store, model, { onPick, onOpen }) {
     ready: () => rows.length > 0 && (groups.ready || tensors.ready),
     /** The step up to which the drawn cells go. */
     lastStep: () => Math.max(groups.feed.window?.lastStep ?? -1, tensors.feed.window?.lastStep ?? -1),
+    /** The rows that stand in the tree, none before the numbers of all of them are there. */
+    rows: () => (rows.every((row) => sourceOf(row).ready) ? rows : []),
     feedOf: (node) => sourceOf(node).feed,
     baselineOf: (node) => sourceOf(node).codes.baseline,
     /** Where the unusual stretch at a step began: `{row, step}`, null when all is as usual there. */

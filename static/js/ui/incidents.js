@@ -3,7 +3,7 @@
 //   followIncidents(store, {run}) -> {destroy}
 //     loads GET /runs/{id}/incidents into `incidents` and `health` and keeps both current from the live socket.
 //   mount(element, store, { onShow }) -> {destroy}
-//     reads `incidents`, `health`, `chosenIncident` (id); onShow({step, tensor, incident}) when a step or layer is chosen
+//     reads `incidents`, `health`, `chosenIncident` (id), `kinds`; onShow({step, tensor, incident}) when a step or layer is chosen
 
 import { formatCount } from "../core/format.js";
 import { bestRemedy, byUrgency, isOpen, leading, pathOf, spanText, withIncident } from "../core/incident.js";
@@ -38,7 +38,18 @@ export function followIncidents(store, { run }) {
     live.on("stale", load),
   ];
   load();
+  loadKinds(store);
   return { destroy: () => stops.forEach((stop) => stop()) };
+}
+
+/** What each kind of incident is called. Without it the card says the bare key. */
+async function loadKinds(store) {
+  try {
+    const { kinds } = await store.get().api.get("/health/kinds");
+    store.set({ kinds: Object.fromEntries(kinds.map(({ key, label }) => [key, label])) });
+  } catch (error) {
+    if (error.status !== 401 && error.status !== 403) toastError(error);
+  }
 }
 
 export function mount(element, store, { onShow }) {
@@ -46,11 +57,11 @@ export function mount(element, store, { onShow }) {
   element.append(body);
   let drawn = "";
   function draw() {
-    const { incidents, health, chosenIncident } = store.get();
+    const { incidents, health, chosenIncident, kinds } = store.get();
     if (!incidents) return;
     const sorted = byUrgency(incidents);
     const shown = sorted.find(({ id }) => id === chosenIncident) ?? leading(incidents);
-    const key = JSON.stringify([shown, sorted.map(({ id, severity, closed_step }) => [id, severity, closed_step]), shown ? "" : health?.sentence]);
+    const key = JSON.stringify([shown, kinds, sorted.map(({ id, severity, closed_step }) => [id, severity, closed_step]), shown ? "" : health?.sentence]);
     if (key === drawn) return;
     drawn = key;
     const focused = body.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
@@ -59,7 +70,7 @@ export function mount(element, store, { onShow }) {
     element.dataset.tone = shown && isOpen(shown) ? shown.severity : "";
     if (focused) body.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus();
   }
-  const stop = store.subscribe((_, changed) => ["incidents", "health", "chosenIncident"].some((key) => changed.has(key)) && draw());
+  const stop = store.subscribe((_, changed) => ["incidents", "health", "chosenIncident", "kinds"].some((key) => changed.has(key)) && draw());
   draw();
   return {
     destroy() {
@@ -69,22 +80,21 @@ export function mount(element, store, { onShow }) {
   };
 }
 
-const context = (store, onShow) => ({ base: store.get().boot.base, onShow });
+const context = (store, onShow) => ({ base: store.get().boot.base, kinds: store.get().kinds ?? {}, onShow });
 
-function card(incident, { base, onShow }) {
+function card(incident, { base, kinds, onShow }) {
   return [
-    el("div", { class: "incident-title" }, el("strong", {}, title(incident)), el("span", { class: "muted" }, spanText(incident))),
+    el("div", { class: "incident-title" }, el("strong", {}, `${WORDS[incident.severity]}: ${kinds[incident.kind] ?? incident.kind.replaceAll("_", " ")}`), el("span", { class: "muted" }, spanText(incident))),
     el("p", { class: "incident-sentence" }, incident.sentence),
     path(incident, onShow),
-    evidence(incident),
     cause(incident),
     remedy(incident),
+    evidence(incident),
     el("p", { class: "incident-foot" }, incident.help ? el("a", { href: `${base}/help/${encodeURIComponent(incident.help)}` }, "What this means") : null),
   ].filter(Boolean);
 }
 
 const WORDS = { critical: "Critical", warning: "Warning", info: "Worth knowing" };
-const title = (incident) => `${WORDS[incident.severity]}: ${incident.kind.replaceAll("_", " ")}`;
 
 function path(incident, onShow) {
   const steps = pathOf(incident);
@@ -107,7 +117,8 @@ function path(incident, onShow) {
 }
 
 function evidence(incident) {
-  const rows = incident.evidence.slice(0, EVIDENCE_SHOWN).map(({ text }) => el("li", {}, text));
+  const texts = [...new Set(incident.evidence.map(({ text }) => text))];
+  const rows = texts.slice(0, EVIDENCE_SHOWN).map((text) => el("li", {}, ...prose(text)));
   return rows.length ? section("Evidence", el("ul", {}, ...rows)) : null;
 }
 
@@ -128,7 +139,12 @@ function remedy(incident) {
   const best = bestRemedy(incident);
   if (!best) return null;
   const code = best.code ? el("div", { class: "snippet" }, el("pre", {}, el("code", {}, best.code)), copyButton(() => best.code)) : null;
-  return section("What to try", el("p", {}, best.text), code);
+  return section("What to try", el("p", {}, ...prose(best.text)), code);
+}
+
+/** A sentence with `code` in it, as nodes. */
+function prose(text) {
+  return text.split("`").map((part, i) => (i % 2 === 1 ? el("code", {}, part) : part));
 }
 
 const section = (heading, ...children) => el("section", { class: "incident-part" }, el("h3", {}, heading), ...children);

@@ -1,12 +1,14 @@
 // The step inspector: at the cursor (or the newest step) the layers that make up the norm, and the norm over depth.
 //
-//   mount(element, store, model, { onPick, firstUnusual, onOrigin }) -> {draw(scene), destroy}
+//   mount(element, store, model, { onPick, firstUnusual, onOrigin, onValues }) -> {draw(scene), destroy}
 //     onPick(node)          a layer was chosen
 //     firstUnusual(step)    {row, step} where what is unusual at a step began, null if nothing is
 //     onOrigin({row, step}) that place was chosen
+//     onValues()            the values of a step have come
 //   Exact values of one step come from GET .../values; while the cursor moves they are asked for when it rests.
 
 import { formatCount, formatNumber, numberOf } from "../core/format.js";
+import { gainsOf, gainText, pooledOver } from "../core/depth.js";
 import { el, setText } from "./element.js";
 import { token } from "./theme.js";
 
@@ -38,7 +40,7 @@ export function topShares(values, count) {
   return rows.slice(0, count);
 }
 
-export function mount(element, store, model, { onPick, firstUnusual, onOrigin }) {
+export function mount(element, store, model, { onPick, firstUnusual, onOrigin, onValues }) {
   const title = el("h2", {}, "At step");
   const where = el("span", { class: "muted push" });
   const list = el("ol", { class: "inspector-rows" });
@@ -46,7 +48,9 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin })
   const caption = el("h3", {}, "Largest share of the squared norm");
   const depth = el("h3", {}, `Norm over depth, first to last; line: ${EARLIER} before`);
   const origin = el("button", { type: "button", class: "link origin", onclick: () => began && onOrigin(began) });
-  element.append(el("div", { class: "panel-head" }, title, where), el("div", { class: "panel-body" }, el("p", { class: "origin-line" }, origin), caption, list, depth, canvas));
+  const calm = el("span", { class: "muted" }, "Each layer shown is as usual here.");
+  const gain = el("p", { class: "gain muted" });
+  element.append(el("div", { class: "panel-head" }, title, where), el("div", { class: "panel-body" }, el("p", { class: "origin-line" }, origin, calm), caption, list, depth, canvas, gain));
   const context = canvas.getContext("2d");
   let timer = null;
   let request = null;
@@ -75,6 +79,7 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin })
       if (row === null) return;
       values = { step, row, before };
       paint();
+      onValues();
     } catch (error) {
       if (error.name !== "AbortError") setText(where, error.message);
     }
@@ -86,6 +91,8 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin })
     setText(where, cursor === null ? "newest" : "");
     began = step >= 0 ? firstUnusual(step) : null;
     setText(origin, began ? `Unusual since step ${formatCount(began.step)}, first in ${began.row.name}` : "");
+    origin.hidden = !began;
+    calm.hidden = began !== null;
     if (step < 0 || step === asked || !store.get().tree) return;
     if (cursor === null && performance.now() - askedAt < LIVE_MS) return;
     clearTimeout(timer);
@@ -109,6 +116,7 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin })
       const earlier = values.before?.[index] ?? null;
       setText(row.children[3], earlier > 0 && Number.isFinite(value) ? `×${formatNumber(value / earlier, 2)}` : "");
     });
+    setText(gain, gainText(gainsOf(tensors, values.row)));
     paintDepth();
   }
 
@@ -124,17 +132,17 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin })
     const logs = [...values.row, ...(values.before ?? [])].filter((value) => Number.isFinite(value) && value > 0).map(Math.log10);
     const low = Math.floor(Math.min(...logs, 0));
     const high = Math.max(Math.ceil(Math.max(...logs)), low + 1);
-    const wide = (width - AXIS) / order.length;
+    const columns = Math.min(order.length, Math.floor((width - AXIS) / 2));
+    const wide = (width - AXIS) / columns;
     const yOf = (value) => height - 4 - ((Math.log10(value) - low) / (high - low)) * (height - 10);
-    order.forEach(({ place }, i) => {
-      const value = values.row[place];
-      if (value === null || value === undefined) return;
+    pooledOver(order, values.row, columns).forEach((value, i) => {
+      if (value === null) return;
       const special = Number.isNaN(value) ? "--nan" : value === 0 ? "--zero" : Number.isFinite(value) ? null : "--inf";
       context.fillStyle = token(special ?? "--chart-0");
       const y = special === "--zero" ? height - 4 : special ? 2 : yOf(value);
       context.fillRect(AXIS + i * wide, y, Math.max(1.5, wide - 0.5), special === "--zero" ? 4 : special ? height - 6 : Math.max(2, height - 4 - y));
     });
-    paintEarlier(order, wide, yOf, low);
+    if (values.before !== null) paintEarlier(pooledOver(order, values.before, columns), wide, yOf, low);
     context.fillStyle = token("--text-3");
     context.font = `10px ${token("--font")}`;
     context.textBaseline = "top";
@@ -144,11 +152,9 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin })
   }
 
   /** The profile of EARLIER steps before as a line of ticks over the bars. */
-  function paintEarlier(order, wide, yOf, low) {
-    if (values.before === null) return;
+  function paintEarlier(earlier, wide, yOf, low) {
     context.fillStyle = token("--chart-1");
-    order.forEach(({ place }, i) => {
-      const value = values.before[place];
+    earlier.forEach((value, i) => {
       if (value > 10 ** low && Number.isFinite(value)) context.fillRect(AXIS + i * wide, yOf(value), Math.max(1.5, wide - 0.5), 1.5);
     });
   }
@@ -156,6 +162,8 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin })
   return {
     draw,
     drawOverlay: draw,
+    /** The node of the tensor with the largest share, null before it is known. */
+    largest: () => store.get().tree?.nodes.get(list.firstChild?.firstChild.dataset.key ?? "") ?? null,
     destroy() {
       clearTimeout(timer);
       request?.abort();

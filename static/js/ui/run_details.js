@@ -1,13 +1,13 @@
 // What the run was started with, and what watching it costs. Share viewers see what the server gives them, no more.
 //
-//   mount(element, store) -> {destroy}       reads `run`
+//   mount(element, store) -> {destroy}       reads `run`, `lag` (seconds from a step to its being painted here)
 
 import { formatBytes, formatCount, formatDuration, formatNumber, formatTime, formatUtc } from "../core/format.js";
 import { el } from "./element.js";
 
 const COST = {
   us_per_step: ["per step", (value) => (value < 1000 ? `${formatNumber(value)}\u00a0µs` : `${formatNumber(value / 1000)}\u00a0ms`)],
-  share: ["share of step time", (value) => `${formatNumber(value * 100, 2)}\u00a0%`],
+  share_of_step: ["share of step time", (value) => `${formatNumber(value * 100, 2)}\u00a0%`],
   bytes_per_s: ["sent", (value) => `${formatBytes(value)}/s`],
   queue: ["waiting frames", formatCount],
   spooled: ["frames on disk", formatCount],
@@ -29,10 +29,14 @@ function gitText({ commit, branch, dirty }) {
   return parts.filter(Boolean).join(" ");
 }
 
+function panel(title) {
+  return el("section", { class: "panel", "aria-label": title }, el("div", { class: "panel-head" }, el("h2", {}, title)), el("div", { class: "panel-body", tabindex: 0 }));
+}
+
 export function mount(element, store) {
   let key = "";
 
-  function sections(run) {
+  function sections(run, lag) {
     const made = [["started", formatTime(run.created_at), formatUtc(run.created_at)]];
     if (run.finished_at) made.push(["ran for", formatDuration(run.finished_at - run.created_at)]);
     made.push(["tensors", formatCount(run.tensor_count)]);
@@ -44,6 +48,7 @@ export function mount(element, store) {
     const parts = [["About this run", made]];
     const cost = Object.entries(COST).filter(([name]) => Number.isFinite(run.cost?.[name])).map(([name, [label, text]]) => [label, text(run.cost[name])]);
     if (run.lost_frames > 0) cost.push(["lost frames", formatCount(run.lost_frames)]);
+    if (run.state === "running" && Number.isFinite(lag)) cost.push(["seen here after", `${formatNumber(lag * 1000, 2)}\u00a0ms`]);
     if (cost.length > 0) parts.push(["Cost of watching", cost]);
     if (config && Object.keys(config).length > 0) parts.push(["Configuration", flatten(config)]);
     const other = flatten(rest).filter(([name]) => name !== "");
@@ -52,25 +57,20 @@ export function mount(element, store) {
   }
 
   function paint() {
-    const { run } = store.get();
-    const parts = sections(run);
+    const { run, lag } = store.get();
+    const parts = sections(run, lag);
     const fresh = JSON.stringify(parts);
     if (fresh === key) return;
     key = fresh;
-    const [first, ...others] = parts;
-    const open = [...element.querySelectorAll("details[open]")].map((details) => details.dataset.part);
-    element.replaceChildren(
-      el("div", { class: "panel-head" }, el("h2", {}, first[0])),
-      el(
-        "div",
-        { class: "panel-body" },
-        facts(first[1]),
-        ...others.map(([title, pairs]) => el("details", { "data-part": title, open: title === "Cost of watching" ? !open.length || open.includes(title) : open.includes(title) }, el("summary", {}, title), facts(pairs))),
-      ),
-    );
+    const titles = parts.map(([title]) => title).join("|");
+    if (element.dataset.titles !== titles) {
+      element.dataset.titles = titles;
+      element.replaceChildren(...parts.map(([title]) => panel(title)));
+    }
+    parts.forEach(([, pairs], i) => element.children[i].lastChild.replaceChildren(facts(pairs)));
   }
 
-  const stop = store.subscribe((_, changed) => changed.has("run") && paint());
+  const stop = store.subscribe((_, changed) => (changed.has("run") || changed.has("lag")) && paint());
   paint();
   return { destroy: stop };
 }

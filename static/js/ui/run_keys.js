@@ -6,8 +6,8 @@ import { addKeys, typing } from "./keys.js";
 export function mount(acts, owner) {
   const table = {
     l: [acts.live, "L", "follow the newest steps"],
-    j: [acts.next, "J", "next alert"],
-    k: [acts.previous, "K", "previous alert"],
+    j: [acts.next, "J", "next incident or alert"],
+    k: [acts.previous, "K", "previous incident or alert"],
     "/": [acts.find, "/", "find a layer"],
     ...(owner ? { s: [acts.share, "S", "share this run"], a: [acts.alert, "A", "set an alert at the cursor"] } : {}),
     escape: [acts.back, "Esc", "undo the last zoom"],

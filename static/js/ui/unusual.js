@@ -1,0 +1,53 @@
+// "Most unusual now": of the rows in the tree the five furthest from their own normal at the newest step. Hidden while there is
+// a card to read.
+//
+//   mount(element, store, { rows, valueOf, onPick }) -> {draw(scene), destroy}
+//     rows()                the nodes that stand in the tree      valueOf(node, step)   {last, z} or null
+//     onPick(node)          a row was chosen
+
+import { formatNumber } from "../core/format.js";
+import { leading } from "../core/incident.js";
+import { mostUnusual } from "../core/unusual.js";
+import { el, setText } from "./element.js";
+
+const SHOWN = 5;
+/** Rows change places at most so often, and never under the pointer. */
+const EVERY_MS = 2000;
+
+export function mount(element, store, { rows, valueOf, onPick }) {
+  const list = el("ol", { class: "inspector-rows unusual-rows" });
+  element.append(el("div", { class: "panel-head" }, el("h2", {}, "Most unusual now")), el("div", { class: "panel-body" }, list));
+  let drawnAt = -Infinity;
+  let nodes = [];
+
+  function row(place) {
+    const button = el("button", { type: "button", onclick: () => nodes[place] && onPick(nodes[place]) }, el("span", { class: "name" }), el("span", { class: "number muted" }), el("span", { class: "number" }));
+    return el("li", {}, button);
+  }
+  list.append(...Array.from({ length: SHOWN }, (_, place) => row(place)));
+
+  return {
+    draw({ newest }) {
+      const { incidents, chosenIncident } = store.get();
+      element.hidden = newest < 0 || chosenIncident !== null || leading(incidents ?? []) !== null;
+      const now = performance.now();
+      if (element.hidden || now - drawnAt < EVERY_MS || list.matches(":hover, :focus-within")) return;
+      const found = mostUnusual(rows(), (node) => valueOf(node, newest), SHOWN);
+      // Before the baselines are there nothing can be told.
+      if (found.every(({ z, last }) => z === null && last > 0 && last < Infinity)) return;
+      drawnAt = now;
+      nodes = found.map(({ node }) => node);
+      [...list.children].forEach((item, place) => {
+        const one = found[place];
+        item.hidden = !one;
+        if (!one) return;
+        const button = item.firstChild;
+        button.title = one.node.name;
+        setText(button.children[0], `\u200e${one.node.name}`);
+        setText(button.children[1], one.z === null ? "" : `${one.z < 0 ? "\u2212" : "+"}${Math.abs(one.z).toFixed(1)}`);
+        setText(button.children[2], formatNumber(one.last));
+      });
+    },
+    destroy: () => element.replaceChildren(),
+  };
+}

@@ -1,0 +1,86 @@
+"""The run page over runs that were made elsewhere: what it says, where it leads, and what keys and addresses do."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from . import stories
+from .harness import Server, Watched, until
+from .wire import send
+
+
+@pytest.fixture(scope="session")
+def exploding(server: Server) -> str:
+    """A run whose blocks.3.mlp.fc2 goes wrong near step 600."""
+    run = send(server, stories.exploding("explodes", steps=800, at=600))
+    until(lambda: server.get(f"/runs/{run}/incidents")["incidents"], "the incident")
+    return run
+
+
+@pytest.fixture(scope="session")
+def calm(server: Server) -> str:
+    """A healthy run of 51 tensors."""
+    return send(server, stories.healthy("calm", 4, 600))
+
+
+def drawn(owner: Watched, run: str, query: str = "") -> Page:
+    """The run's page with its charts."""
+    page = owner.open(f"/runs/{run}{query}")
+    page.wait_for_selector("#norm path.js-line", state="attached")
+    return page
+
+
+def test_a_calm_run_says_what_is_least_calm_and_what_to_follow(owner: Watched, calm: str) -> None:
+    page = drawn(owner, calm)
+    rows = page.locator("#unusual li:visible")
+    expect(rows).to_have_count(5)
+    expect(rows.first.locator(".number").first).to_have_text(re.compile(r"^[+\u2212]\d+\.\d$"))
+    chips = page.locator("#suggest button")
+    expect(chips.first).to_be_visible()
+    chips.last.click()
+    expect(page.locator("#layers .legend li")).to_have_count(1)
+    expect(page.locator("#layers path.js-line")).not_to_have_count(0)
+    expect(page.locator("#suggest")).to_be_hidden()
+    page.wait_for_url("**pin=t:*")
+
+
+def test_the_step_inspector_tells_gains(owner: Watched, calm: str) -> None:
+    page = drawn(owner, calm)
+    expect(page.locator("#inspector .gain")).to_have_text(
+        re.compile(r"Toward the input ×[\d.]+ a layer, most ×")
+    )
+
+
+def test_keys_lead_to_incidents_and_back(owner: Watched, exploding: str) -> None:
+    page = drawn(owner, exploding)
+    expect(page.locator(".strip-sentence button")).to_be_visible()
+    page.keyboard.press("j")
+    page.wait_for_url("**incident=*")
+    expect(page.locator("#golive")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#golive")).to_be_hidden()
+    page.keyboard.press("k")
+    expect(page.locator("#golive")).to_be_visible()
+    page.keyboard.press("l")
+    expect(page.locator("#golive")).to_be_hidden()
+
+
+def test_back_and_forward_restore_views_and_an_address_opens_the_same(owner: Watched, exploding: str) -> None:
+    page = drawn(owner, exploding)
+    page.locator(".strip-sentence button").click()
+    page.wait_for_url("**from=*")
+    zoomed = page.url
+    shown = page.locator("#layers .legend-name").first
+    expect(shown).to_be_visible()
+    name = shown.inner_text()
+    page.go_back()
+    expect(page.locator("#golive")).to_be_hidden()
+    page.go_forward()
+    expect(page.locator("#golive")).to_be_visible()
+    other = owner.open(zoomed)
+    expect(other.locator("#layers .legend-name").first).to_have_text(name)
+    expect(other.locator("#readout b")).to_contain_text("Step")
+    assert len(zoomed) < 2048
