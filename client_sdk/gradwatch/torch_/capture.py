@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
@@ -26,7 +25,8 @@ from .norms import Measurer, Norms
 from .optimizers import Optimizers, takes_closure
 from .preclip import Preclip
 from .sampled import Cadence, Sampler
-from .scalars import Flag, Later, Now, defer
+from .scalars import Later, Now, defer
+from .scaling import Scaling, scale_of
 from .steps import Steps
 
 if TYPE_CHECKING:
@@ -41,15 +41,6 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 
 _MEASURERS: Final = 16
 """Different sets of columns for which a way of reading is kept."""
-
-
-@dataclass(eq=False, slots=True)
-class _Scaling:
-    """A ``GradScaler.step`` in progress; ``seen`` once the optimizer has really stepped."""
-
-    optimizer: weakref.ref[Optimizer]
-    scale: Later | Now | None
-    seen: bool = False
 
 
 class Capture:
@@ -111,10 +102,10 @@ class Capture:
         self._depths = list(range(len(self._catalog)))
         self._measurers: dict[int | bytes, Measurer] = {}
         self._draft: Draft | None = None
-        self._done = np.zeros(len(self._catalog), bool)
-        self._free_done = np.zeros(len(self._catalog), bool)
+        self._done: Mask | None = None
+        """Columns measured in the open step, None for none yet."""
         self._settled = optimizers is not None
-        self._scaling: _Scaling | None = None
+        self._scaling: Scaling | None = None
         self._stepping: int | None = None
         self._last_begin: float | None = None
         self._costs = Costs()
@@ -172,10 +163,11 @@ class Capture:
         begun = self._timer()
         number = self._number(optimizer)
         if number is not None:
-            self._take_step(number, optimizer, skipped=False)
-            self._sample(number, optimizer)
+            step = self._take_step(number, optimizer, skipped=False)
+            if self._sampler.cadence.wants(step):
+                self._sample(number, optimizer)
             self._stepping = number
-            self._costs.add(self._timer() - begun)
+            self._costs.spent += self._timer() - begun
 
     def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._inert():
@@ -187,23 +179,30 @@ class Capture:
             if number is not None:
                 self._take_step(number, optimizer, skipped=False)
         if number is not None:
-            self._end_sample(number)
+            if self._sampler.open:
+                self._end_sample(number)
             self._end_step(number, optimizer)
-            self._costs.add(self._timer() - begun)
+            self._costs.spent += self._timer() - begun
 
-    def _on_norms(self, grads: Sequence[torch.Tensor], norms: torch.Tensor | None, clipping: bool) -> None:
+    def _on_norms(
+        self,
+        grads: Sequence[torch.Tensor],
+        norms: torch.Tensor | None,
+        clipping: bool,
+        parameters: Sequence[torch.Tensor] | None,
+    ) -> None:
         if not self._inert():
             begun = self._timer()
-            self._preclip.add(grads, norms, clipping=clipping)
-            self._costs.add(self._timer() - begun)
+            self._preclip.add(grads, norms, clipping=clipping, parameters=parameters)
+            self._costs.spent += self._timer() - begun
 
     def _on_unscale(self, scaler: GradScaler, optimizer: Optimizer) -> None:
-        scale = _scale_of(scaler)
+        scale = scale_of(scaler)
         if self._preclip.entries and scale is not None and not self._inert():
             self._preclip.unscale(self._catalog.mask(optimizer), scale)
 
     def _on_scaler_step(self, scaler: GradScaler, optimizer: Optimizer) -> None:
-        self._scaling = _Scaling(weakref.ref(optimizer), _scale_of(scaler))
+        self._scaling = Scaling(weakref.ref(optimizer), scale_of(scaler))
 
     def _on_scaler_stepped(self, optimizer: Optimizer) -> None:
         """A step that was skipped has called none of our hooks."""
@@ -255,8 +254,7 @@ class Capture:
         self._depths = self._catalog.depths(self._backward.order())
         self._measurers.clear()
         self._sampler.clear()
-        self._done = np.zeros(len(self._catalog), bool)
-        self._free_done = np.zeros(len(self._catalog), bool)
+        self._done = None
         self._declare()
         if self._draft is not None:
             self._draft.schema = self._schemas
@@ -267,21 +265,19 @@ class Capture:
         self._schemas += 1
         self._on_schema(tensors, statistics(len(tensors), self._optimizers.groups(), self._every))
 
-    def _take_step(self, number: int, optimizer: Optimizer, *, skipped: bool) -> None:
-        """Measures what ``optimizer`` is about to use (or has just used, or will not use)."""
+    def _take_step(self, number: int, optimizer: Optimizer, *, skipped: bool) -> int:
+        """Measures what ``optimizer`` is about to use (or has just used, or will not use); gives the step."""
         draft = self._open(number)
         self._optimizers.read_rates(number, optimizer)
         scaling = self._scaling
-        if scaling is not None and scaling.optimizer() is optimizer and scaling.scale is not None:
-            scaling.seen = True
-            found = defer(getattr(optimizer, "found_inf", None))
-            draft.numbers["loss_scale"] = scaling.scale
-            draft.numbers["skipped"] = Now(float(skipped)) if found is None else Flag(found)
+        if scaling is not None and scaling.concerns(optimizer):
+            scaling.note(optimizer, draft.numbers, skipped=skipped)
         if draft.step % self._every == 0:
             grad_scale = getattr(optimizer, "grad_scale", None)
             self._measure(draft, number, None if grad_scale is None else defer(grad_scale))
         elif self._preclip.entries:
             self._preclip.take(self._optimizers.columns(number)[0])
+        return draft.step
 
     def _open(self, number: int) -> Draft:
         if self._steps.begins_new(number):
@@ -290,42 +286,50 @@ class Capture:
                 if self._settled:
                     self._backward.settle()
                 self._emit()
-            step = self._steps.begin(number)
-            self._draft = Draft(step, self._clock(), self._schemas, len(self._catalog))
-            self._done[:] = False
-            self._free_done[:] = False
-            now = self._timer()
-            if self._last_begin is not None:
-                self._draft.numbers["step_time"] = Now(now - self._last_begin)
-                self._costs.step(now - self._last_begin)
+            self._done = None
+            now, last = self._timer(), self._last_begin
+            draft = Draft(self._steps.begin(number), self._clock(), self._schemas, len(self._catalog))
+            if last is not None:
+                draft.numbers["step_time"] = Now(now - last)
+                self._costs.step(now - last)
             self._last_begin = now
-        else:
-            self._steps.begin(number)
+            self._draft = draft
+            return draft
+        self._steps.begin(number)
         assert self._draft is not None
         return self._draft
 
     def _measure(self, draft: Draft, number: int, grad_scale: Later | Now | None) -> None:
         columns, free = self._optimizers.columns(number)
         if self._preclip.entries:
+            whole = self._preclip.take_whole() if len(self._optimizers) == 1 and grad_scale is None else None
+            if whole is not None:
+                draft.parts.append(whole.norms)
+                draft.clips.extend(whole.clips)
+                return
             self._take_entries(draft, columns, grad_scale)
             if len(draft.parts) == 1 and len(draft.parts[0].columns) == len(columns):
                 return
         elif len(self._optimizers) == 1:
             self._read(columns, draft.parts, grad_scale, key=number)
             return
-        columns = columns & ~(self._done | self._free_done)
-        self._free_done |= free
+        done = np.zeros(len(columns), bool) if self._done is None else self._done
+        columns = columns & ~done
+        self._done = done | free
         if columns.any():
             self._read(columns, draft.parts, grad_scale)
 
     def _take_entries(self, draft: Draft, columns: Mask, grad_scale: Later | Now | None) -> None:
         """What was measured before clipping."""
+        if self._done is None:
+            self._done = np.zeros(len(self._catalog), bool)
+        done = self._done
         for entry in self._preclip.take(columns):
             if grad_scale is not None:
                 entry.unscale(grad_scale)
             draft.parts.append(entry.norms)
             draft.clips.extend(entry.clips)
-            self._done[entry.columns] = True
+            done[entry.columns] = True
             if entry.remeasure:
                 mask = np.zeros(len(self._catalog), bool)
                 mask[entry.columns] = True
@@ -351,14 +355,13 @@ class Capture:
 
     def _sample(self, number: int, optimizer: Optimizer) -> None:
         """Copies what the sampled statistics need, if it is their turn."""
-        draft, cadence = self._draft, self._sampler.cadence
-        if draft is not None and (cadence.due(draft.step) or cadence.eve(draft.step)):
-            begun = self._timer()
-            columns = np.flatnonzero(self._optimizers.columns(number)[0])
-            sample = self._sampler.before(draft.step, number, optimizer, columns)
-            if sample is not None:
-                draft.samples.append(sample)
-            self._sampling += self._timer() - begun
+        assert self._draft is not None
+        begun = self._timer()
+        columns = np.flatnonzero(self._optimizers.columns(number)[0])
+        sample = self._sampler.before(self._draft.step, number, optimizer, columns)
+        if sample is not None:
+            self._draft.samples.append(sample)
+        self._sampling += self._timer() - begun
 
     def _end_sample(self, number: int) -> None:
         begun = self._timer()
@@ -378,11 +381,6 @@ class Capture:
             self._steps.close()
             draft.lr = self._optimizers.rates()
             self._on_frame(draft)
-
-
-def _scale_of(scaler: GradScaler) -> Later | Now | None:
-    """The loss scale, read without waiting for the device."""
-    return defer(scaler._get_scale_async())
 
 
 def _untraced(hook: Any) -> Any:

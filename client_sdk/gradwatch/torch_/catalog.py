@@ -57,6 +57,9 @@ class Catalog:
         self._include = tuple(include)
         self._exclude = tuple(exclude)
         self.refs: list[ParameterRef] = []
+        self._ids: list[int] = []
+        self._gone: list[ParameterRef] = []
+        """Of the parameters, those that no longer exist: their ids may be those of others by now."""
         self.index: dict[int, int] = {}
         self._facts: list[Tensor] = []
         self._owners: list[int] = []
@@ -84,14 +87,20 @@ class Catalog:
             found.append((parameter, fact))
         facts = [fact for _, fact in found]
         same = order == [id(parameter) for parameter, _ in found] and facts == self._facts
-        self.refs = [weakref.ref(parameter) for parameter, _ in found]
-        self.index = {id(parameter): column for column, (parameter, _) in enumerate(found)}
+        self._gone = []
+        self.refs = [weakref.ref(parameter, self._gone.append) for parameter, _ in found]
+        self._ids = [id(parameter) for parameter, _ in found]
+        self.index = {name: column for column, name in enumerate(self._ids)}
         self._facts = facts
         return not same
 
     def parameters(self) -> list[nn.Parameter | None]:
         """The parameters in the order of the columns; None for one that no longer exists."""
         return [ref() for ref in self.refs]
+
+    def consists_of(self, parameters: Sequence[torch.Tensor]) -> bool:
+        """Whether these are the watched parameters, all of them and in the order of the columns."""
+        return not self._gone and list(map(id, parameters)) == self._ids
 
     def _alive(self) -> Iterator[tuple[nn.Parameter, Tensor]]:
         for ref, fact in zip(self.refs, self._facts, strict=True):

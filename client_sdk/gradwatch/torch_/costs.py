@@ -13,16 +13,13 @@ class Costs:
 
     def __init__(self, window: int = 128) -> None:
         self._steps: deque[tuple[float, float]] = deque(maxlen=window)
-        self._spent = 0.0
-
-    def add(self, seconds: float) -> None:
-        """Time spent in the step in progress."""
-        self._spent += seconds
+        self.spent = 0.0
+        """Seconds spent in the step in progress; whoever spends them adds them."""
 
     def step(self, duration: float) -> None:
         """A step has ended that took ``duration`` seconds in all."""
-        self._steps.append((self._spent, duration))
-        self._spent = 0.0
+        self._steps.append((self.spent, duration))
+        self.spent = 0.0
 
     @property
     def step_time(self) -> float:

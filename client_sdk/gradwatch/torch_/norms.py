@@ -2,8 +2,8 @@
 
 On the CPU the cost is per tensor, not per byte, until tensors are large. Many small gradients are copied into one flat
 buffer and summed by segment in float64; larger ones are read in place by ``numpy.vdot``, as long as BLAS does that in this
-thread; larger ones still by ``torch._foreach_norm``, as long as float32 sums are good enough; the largest in chunks. On a
-device ``torch._foreach_norm`` fills one buffer, which is copied to the host without waiting.
+thread; larger ones still by ``torch._foreach_norm``, as long as float32 sums are good enough; the largest by rows of 4,096, which
+is both quicker and more exact. On a device ``torch._foreach_norm`` fills one buffer, which is copied to the host without waiting.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ _CHUNK: Final = 16_384
 """BLAS libraries start threads for longer vectors, which would compete with torch's; and float32 sums get imprecise."""
 
 _HUGE: Final = 262_144
-"""``torch._foreach_norm`` sums in float32 and is off by 1e-5 at a million elements; above this we add chunks in float64."""
+"""``torch._foreach_norm`` sums in float32 and is off by 1e-5 at a million elements; above this the norms of
+rows are added up."""
+
+_ROW: Final = 4096
 
 _FEW: Final = 128
 """With fewer small gradients than this, ``torch._foreach_norm`` costs less than copying them together."""
@@ -163,7 +166,7 @@ class _Plan:
     def __init__(self, refs: Sequence[Ref], columns: Columns) -> None:
         self._absent: list[Ref] = []
         kept: list[int] = []
-        at: dict[str, list[int]] = {"small": [], "middle": [], "foreach": [], "odd": []}
+        at: dict[str, list[int]] = {"small": [], "middle": [], "foreach": [], "huge": [], "odd": []}
         for i, ref in enumerate(refs):
             parameter = ref()
             if parameter is None or parameter.grad is None:
@@ -176,10 +179,10 @@ class _Plan:
                 at["foreach" if _grad(refs[kept[k]]).dtype in _NUMPY else "odd"].append(k)
             at = {form: sorted(positions) for form, positions in at.items()} | {"small": []}
         self._columns = columns[kept]
-        self._small_at, self._middle_at, self._foreach_at, self._odd_at = (
+        self._small_at, self._middle_at, self._foreach_at, self._huge_at, self._odd_at = (
             np.array(positions, np.intp) for positions in at.values()
         )
-        self._small, self._middle, self._foreach, self._odd = (
+        self._small, self._middle, self._foreach, self._huge, self._odd = (
             [refs[kept[k]] for k in positions] for positions in at.values()
         )
         sizes = [_grad(ref).numel() for ref in self._small]
@@ -202,6 +205,8 @@ class _Plan:
         if self._foreach:
             grads = [ref().grad for ref in self._foreach]
             _take_known(norms, self._foreach_at, grads, [norm.item() for norm in torch._foreach_norm(grads)])
+        if self._huge:
+            _read_huge(norms, self._huge_at, [ref().grad for ref in self._huge])
         if self._small:
             self._read_small(norms)
         if self._odd:
@@ -224,7 +229,8 @@ class _Plan:
 
 
 def norms_of(grads: Sequence[Tensor], columns: Columns, known: Tensor | None = None) -> Norms:
-    """Norms of any gradients. ``known [len(grads)]`` are their L2 norms where somebody has computed them already."""
+    """Norms of any gradients. ``known [len(grads)]`` are their L2 norms where somebody has computed them
+    already, none of them rounded to half precision."""
     norms = Norms(columns)
     positions = np.arange(len(columns))
     if known is not None and _usable(known, grads):
@@ -257,17 +263,17 @@ def _form(grad: Tensor) -> str:
         return "small"
     if grad.dtype not in _NUMPY:
         return "odd"
-    return "foreach" if _CHUNK < size <= _HUGE else "middle"
+    if size <= _CHUNK:
+        return "middle"
+    if size <= _HUGE:
+        return "foreach"
+    return "huge" if grad.is_contiguous() else "middle"
 
 
 def _usable(known: Tensor, grads: Sequence[Tensor]) -> bool:
-    """Norms computed by somebody else serve if they are plain and none was rounded to half precision; on a device also
-    only if max-abs can be had beside them in one go."""
-    if (
-        type(known) is not torch.Tensor
-        or known.dtype not in _NUMPY
-        or any(grad.dtype in _HALF for grad in grads)
-    ):
+    """Norms computed by somebody else serve if they are plain; on a device only if max-abs can be had beside them in one
+    go."""
+    if type(known) is not torch.Tensor or known.dtype not in _NUMPY:
         return False
     return known.device.type == "cpu" or all(
         type(grad) in _PLAIN and grad.device == known.device and grad.layout is torch.strided and grad.numel()
@@ -332,6 +338,23 @@ def _read_views(norms: Norms, positions: Columns, views: Sequence[Numbers]) -> N
     squares = [float(vdot(v, v)) if v.size <= _CHUNK else _chunked(v) for v in views]
     norms.set_squares(positions, squares)
     _look_again(norms, positions, squares, _TINY, views.__getitem__)
+
+
+def _read_huge(norms: Norms, positions: Columns, grads: Sequence[Tensor]) -> None:
+    """Gradients that are contiguous and on the CPU."""
+    vector_norm, vdot = torch.linalg.vector_norm, np.vdot
+    squares: list[float] = []
+    for grad in grads:
+        flat = grad.view(-1)
+        whole = flat.numel() // _ROW * _ROW
+        rows = vector_norm(flat[:whole].view(-1, _ROW), dim=1).numpy().astype(np.float64)
+        square = float(vdot(rows, rows))
+        if whole < flat.numel():
+            rest = flat[whole:].numpy()
+            square += float(vdot(rest, rest))
+        squares.append(square)
+    norms.set_squares(positions, squares)
+    _look_again(norms, positions, squares, _TINY, lambda k: _numbers(grads[k]))
 
 
 def _chunked(view: Numbers) -> float:

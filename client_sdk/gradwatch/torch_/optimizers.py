@@ -35,7 +35,8 @@ class Optimizers:
         self._catalog = catalog
         self._explicit = given is not None
         self._known: list[weakref.ref[Optimizer]] = []
-        self._numbers: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()
+        self._numbers: dict[int, int] = {}
+        """By ``id``; what is at that place now may be another."""
         self._foreign: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()
         self._shapes: dict[int, list[int]] = {}
         self._rates: dict[int, list[Later | Now]] = {}
@@ -46,7 +47,7 @@ class Optimizers:
             inner = _inner(optimizer)
             if not isinstance(inner, Optimizer):
                 raise ConfigError(f"optimizers= takes torch optimizers, not {type(optimizer).__name__}")
-            if inner not in self._numbers:
+            if self.number(inner) is None:
                 self._add(inner)
 
     def __len__(self) -> int:
@@ -58,7 +59,8 @@ class Optimizers:
 
     def number(self, optimizer: Optimizer) -> int | None:
         """Its number, or None if its steps are none of ours."""
-        return self._numbers.get(optimizer)
+        number = self._numbers.get(id(optimizer))
+        return number if number is not None and self._known[number]() is optimizer else None
 
     def find(self, optimizer: Optimizer) -> bool:
         """Takes in an optimizer that steps and is not known; False if it is none of ours."""
@@ -136,7 +138,7 @@ class Optimizers:
                 yield number, optimizer
 
     def _add(self, optimizer: Optimizer) -> None:
-        self._numbers[optimizer] = len(self._known)
+        self._numbers[id(optimizer)] = len(self._known)
         self._known.append(weakref.ref(optimizer))
         self._foreign.pop(optimizer, None)
         self.assign()

@@ -24,14 +24,17 @@ __all__ = ["Listener", "listen"]
 
 Function: TypeAlias = Callable[..., Any]
 
+_HALF: Final = (torch.float16, torch.bfloat16)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Listener:
     """What capture wants to hear. All calls come from the thread that trains; none may raise."""
 
-    on_norms: Callable[[Sequence[Tensor], Tensor | None, bool], object]
-    """``(grads, norms, clipping)``: these gradients are there, not yet clipped. ``norms [len(grads)]`` are their L2
-    norms if torch has just computed them; ``clipping`` is False when somebody only asks for the total norm."""
+    on_norms: Callable[[Sequence[Tensor], Tensor | None, bool, Sequence[Tensor] | None], object]
+    """``(grads, norms, clipping, parameters)``: these gradients are there, not yet clipped. ``norms [len(grads)]`` are
+    their L2 norms if torch has just computed them, and in full precision; ``clipping`` is False when somebody only asks
+    for the total norm. ``parameters [len(grads)]`` are theirs in the same order, None where that isn't known."""
 
     on_clip_norm: Callable[[float, Tensor], object]
     """``(limit, total)``: the gradients last heard of were multiplied by ``min(1, limit / (total + 1e-6))``."""
@@ -123,23 +126,26 @@ class _Eavesdropper:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._origin, name)
-        return _Eavesdropper(value) if name == "linalg" else value
+        if name == "linalg":
+            value = self.linalg = _Eavesdropper(value)
+        return value
 
     def _foreach_norm(self, tensors: list[Tensor], *args: Any, **kwargs: Any) -> Any:
-        _hearing.grads.extend(tensors)
-        return torch._foreach_norm(tensors, *args, **kwargs)
+        norms = torch._foreach_norm(tensors, *args, **kwargs)
+        _hearing.hear(tensors, norms[0])
+        return norms
 
     def vector_norm(self, tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+        norm = torch.linalg.vector_norm(tensor, *args, **kwargs)
         if tensor is not _hearing.stacked:
-            _hearing.grads.append(tensor)
-        return torch.linalg.vector_norm(tensor, *args, **kwargs)
+            _hearing.hear([tensor], norm)
+        return norm
 
     def stack(self, tensors: Sequence[Tensor]) -> Tensor:
         norms = torch.stack(tensors)  # type: ignore[arg-type]
         _hearing.stacked = norms
         if len(_hearing.grads) == len(norms):
-            for listener in list(_listeners):
-                listener.on_norms(_hearing.grads, norms, _hearing.clipping)
+            _hearing.pass_on(norms)
         return norms
 
 
@@ -147,21 +153,46 @@ class _Hearing(threading.local):
     """What the call in progress has told so far."""
 
     def __init__(self) -> None:
-        self.grads: list[Tensor] = []
-        self.stacked: Tensor | None = None
+        self.parameters: list[Tensor] | None = None
         self.clipping = False
+        self.forget()
+
+    def forget(self) -> None:
+        """The call is over."""
+        self.grads: list[Tensor] = []
+        self.groups = 0
+        self.rounded = False
+        self.stacked: Tensor | None = None
+
+    def hear(self, grads: list[Tensor], norm: Tensor) -> None:
+        """The norms of some gradients of one type were computed; ``norm`` is one of them."""
+        self.grads = self.grads + grads if self.groups else grads
+        self.groups += 1
+        self.rounded = self.rounded or norm.dtype in _HALF
+
+    def pass_on(self, norms: Tensor) -> None:
+        """All are known."""
+        theirs = self.parameters
+        if self.groups != 1 or theirs is None or len(theirs) != len(self.grads):
+            theirs = None
+        known = None if self.rounded else norms
+        for listener in list(_listeners):
+            listener.on_norms(self.grads, known, self.clipping, theirs)
 
 
 _hearing = _Hearing()
 
 
-def _call_aloud(aloud: Function, clipping: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    _hearing.clipping = clipping
+def _call_aloud(
+    aloud: Function, parameters: list[Tensor] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    _hearing.clipping = parameters is not None
+    _hearing.parameters = parameters
     try:
         return aloud(*args, **kwargs)
     finally:
-        _hearing.grads = []
-        _hearing.stacked = None
+        _hearing.forget()
+        _hearing.parameters = None
 
 
 def _eavesdropping(original: Function) -> Function | None:
@@ -206,8 +237,13 @@ def _passed(
     return ((first, *args[1:]), kwargs) if args else (args, {**kwargs, name: first})
 
 
-def _grads(parameters: Sequence[Tensor]) -> list[Tensor]:
-    return [parameter.grad for parameter in parameters if parameter.grad is not None]
+def _announce(parameters: Sequence[Tensor]) -> None:
+    """Says that the gradients of these will be clipped; nobody has their norms yet."""
+    grads = [parameter.grad for parameter in parameters]
+    there = [grad for grad in grads if grad is not None]
+    theirs = parameters if len(there) == len(grads) else None
+    for listener in list(_listeners):
+        listener.on_norms(there, None, True, theirs)
 
 
 def _wrap_clip_norm(original: Function) -> Function:
@@ -221,11 +257,9 @@ def _wrap_clip_norm(original: Function) -> Function:
         args, kwargs = _passed(args, kwargs, "parameters", first)
         l2 = float(_argument(args, kwargs, 2, "norm_type", 2.0)) == 2.0
         if aloud is not None and l2:
-            total = _call_aloud(aloud, True, args, kwargs)
+            total = _call_aloud(aloud, parameters, args, kwargs)
         else:
-            grads = _grads(parameters)
-            for listener in list(_listeners):
-                listener.on_norms(grads, None, True)
+            _announce(parameters)
             total = original(*args, **kwargs)
         limit = float(_argument(args, kwargs, 1, "max_norm"))
         for listener in list(_listeners):
@@ -245,9 +279,9 @@ def _wrap_total_norm(original: Function) -> Function:
         first, tensors = _tensors(args, kwargs, "tensors")
         args, kwargs = _passed(args, kwargs, "tensors", first)
         if aloud is not None and float(_argument(args, kwargs, 1, "norm_type", 2.0)) == 2.0:
-            return _call_aloud(aloud, False, args, kwargs)
+            return _call_aloud(aloud, None, args, kwargs)
         for listener in list(_listeners):
-            listener.on_norms(tensors, None, False)
+            listener.on_norms(tensors, None, False, None)
         return original(*args, **kwargs)
 
     return get_total_norm
@@ -260,9 +294,7 @@ def _wrap_clip_with_norm(original: Function) -> Function:
             return original(*args, **kwargs)
         first, parameters = _tensors(args, kwargs, "parameters")
         args, kwargs = _passed(args, kwargs, "parameters", first)
-        grads = _grads(parameters)
-        for listener in list(_listeners):
-            listener.on_norms(grads, None, True)
+        _announce(parameters)
         result = original(*args, **kwargs)
         limit = float(_argument(args, kwargs, 1, "max_norm"))
         total = _argument(args, kwargs, 2, "total_norm")
@@ -280,9 +312,7 @@ def _wrap_clip_value(original: Function) -> Function:
             return original(*args, **kwargs)
         first, parameters = _tensors(args, kwargs, "parameters")
         args, kwargs = _passed(args, kwargs, "parameters", first)
-        grads = _grads(parameters)
-        for listener in list(_listeners):
-            listener.on_norms(grads, None, True)
+        _announce(parameters)
         result = original(*args, **kwargs)
         for listener in list(_listeners):
             listener.on_clip_value()

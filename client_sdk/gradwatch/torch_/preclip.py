@@ -55,12 +55,20 @@ class Preclip:
         self._touched: list[Columns] = []
         self._all: Columns = np.arange(len(catalog))
 
-    def add(self, grads: Sequence[Tensor], norms: Tensor | None, *, clipping: bool) -> None:
-        """``grads`` as they are before clipping, with their norms if torch computed them.
+    def add(
+        self,
+        grads: Sequence[Tensor],
+        norms: Tensor | None,
+        *,
+        clipping: bool,
+        parameters: Sequence[Tensor] | None = None,
+    ) -> None:
+        """``grads`` as they are before clipping, with their norms if torch computed them, and the parameters that they
+        are the gradients of, if that is known.
 
         A second clip without a backward in between keeps what was measured at the first.
         """
-        at, columns = self._find(grads)
+        at, columns = self._find(grads, parameters)
         if not len(columns):
             return
         self._backward.poll()
@@ -119,16 +127,36 @@ class Preclip:
         self.entries = kept
         return taken
 
+    def take_whole(self) -> Entry | None:
+        """As :meth:`take` of all columns, where one entry is about all of them and nothing was done to them since.
+        None, and nothing is taken, where it isn't as simple as that."""
+        entry = self.entries[0]
+        if (
+            len(self.entries) > 1
+            or entry.columns is not self._all
+            or entry.remeasure
+            or entry.versions is not None
+        ):
+            return None
+        self._backward.poll()
+        if self._stale(entry):
+            return None
+        self._touched = []
+        self.entries = []
+        return entry
+
     def clear(self) -> None:
         """Forgets everything."""
         self.entries.clear()
         self._touched = []
 
-    def _find(self, grads: Sequence[Tensor]) -> tuple[Columns, Columns]:
+    def _find(self, grads: Sequence[Tensor], parameters: Sequence[Tensor] | None) -> tuple[Columns, Columns]:
         """Which of ``grads`` belong to watched parameters (positions), and their columns."""
-        theirs = list(map(id, grads))
         if len(self._all) != len(self._catalog):
             self._all = np.arange(len(self._catalog))
+        if parameters is not None and self._catalog.consists_of(parameters):
+            return self._all, self._all
+        theirs = list(map(id, grads))
         ours = [id(None if parameter is None else parameter.grad) for parameter in self._catalog.parameters()]
         if theirs == ours:
             return self._all, self._all

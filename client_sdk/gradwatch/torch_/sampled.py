@@ -74,6 +74,10 @@ class Cadence:
         """Whether the next step is due, and the gradient of this one will be wanted."""
         return self.due(step + 1)
 
+    def wants(self, step: int) -> bool:
+        """Whether there is anything to do at this step."""
+        return self._budget > 0 and (step + 1) % self.every <= 1
+
     def account(self, cost: float, step_time: float) -> None:
         """A sample has cost so many seconds in the training thread, where a step takes ``step_time``."""
         self._cost = cost if not self._cost else 0.7 * self._cost + 0.3 * cost
@@ -173,19 +177,19 @@ class Sampler:
         self._catalog = catalog
         self.cadence = cadence
         self._previous: dict[int, tuple[int, list[Gathered]]] = {}
-        self._open: dict[int, Sample] = {}
+        self.open: dict[int, Sample] = {}
         self._last: dict[int, weakref.ref[Sample]] = {}
         self._measurers: dict[int, Measurer] = {}
 
     def clear(self) -> None:
         """The columns have changed."""
         self._previous.clear()
-        self._open.clear()
+        self.open.clear()
         self._measurers.clear()
 
     def before(self, step: int, number: int, optimizer: Optimizer, columns: Columns) -> Sample | None:
         """Called before an optimizer steps; gives the sample that :meth:`after` completes, if one is due."""
-        self._open.pop(number, None)
+        self.open.pop(number, None)
         waiting = self._last.get(number, lambda: None)()
         due, eve = self.cadence.due(step), self.cadence.eve(step)
         if not (due or eve) or (waiting is not None and not waiting.used):
@@ -199,7 +203,7 @@ class Sampler:
             return None
         second, floors = _second_moments(self._catalog, optimizer)
         scale = getattr(optimizer, "grad_scale", None)
-        sample = self._open[number] = Sample(
+        sample = self.open[number] = Sample(
             weights=self._weights(number, columns).measure(),
             before=_gather(columns, parameters),
             grads=grads,
@@ -213,7 +217,7 @@ class Sampler:
 
     def after(self, number: int) -> bool:
         """Called when it has stepped; whether that completed a sample."""
-        sample = self._open.pop(number, None)
+        sample = self.open.pop(number, None)
         if sample is not None:
             columns = (
                 np.concatenate([part.columns for part in sample.before])

@@ -101,6 +101,8 @@ def defer(value: Any) -> Later | Now | None:
     what is on a device is copied without waiting for it, so that a later change in place does no harm. Of a distributed
     tensor only a replicated one is taken: the whole of another would need communication.
     """
+    if type(value) is float:
+        return Now(value)
     if isinstance(value, Tensor):
         return _defer_tensor(value)
     if isinstance(value, (np.ndarray, np.generic)):

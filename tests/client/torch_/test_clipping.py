@@ -69,6 +69,53 @@ def test_any_iterable_of_parameters(watch: Watch, given: Callable[[Iterator[nn.P
     Loop(watch, lambda model: nn.utils.clip_grad_norm_(given(model.parameters()), max_norm=1e-3)).check()
 
 
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        lambda ps: ps[::-1],
+        lambda ps: ps[1:] + ps[:1],
+        lambda ps: [*ps, nn.Parameter(torch.ones(3))],
+        lambda ps: [ps[0].requires_grad_(False), *ps[1:]],
+    ],
+    ids=["backwards", "turned", "and one that is not watched", "one is frozen"],
+)
+def test_parameters_in_any_order(
+    watch: Watch, chosen: Callable[[list[nn.Parameter]], list[nn.Parameter]]
+) -> None:
+    def clip(model: nn.Module) -> None:
+        nn.utils.clip_grad_norm_(chosen(list(model.parameters())), 0.1)
+
+    Loop(watch, clip, steps=4).check()
+
+
+def test_gradients_of_several_types_are_heard_in_their_groups(watch: Watch) -> None:
+    model = nn.Sequential(
+        nn.Linear(6, 5), nn.Linear(5, 4).double(), nn.Linear(4, 3), nn.Linear(3, 2).bfloat16()
+    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    _, seen = watch(model, optimizers=[optimizer])
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    before = reference(model)
+    nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+    optimizer.step()
+    close(seen.norms(seen.frames[0]), before, rel=1e-6)
+
+
+def test_a_parameter_in_the_place_of_a_dead_one_is_not_taken_for_it(watch: Watch) -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    capture, _ = watch(model, optimizers=[optimizer])
+    parameters = list(model.parameters())
+    assert capture._catalog.consists_of(parameters)
+    kept = parameters[:-1]
+    del parameters, optimizer
+    model[-1].bias = None
+    assert not capture._catalog.consists_of(kept)
+    model[-1].bias = nn.Parameter(torch.zeros(3))
+    assert not capture._catalog.consists_of(list(model.parameters()))
+
+
 def test_by_value(watch: Watch) -> None:
     loop = Loop(watch, lambda model: nn.utils.clip_grad_value_(model.parameters(), 1e-3))
     seen = loop.check()

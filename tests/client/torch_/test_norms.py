@@ -15,7 +15,7 @@ from gradwatch.torch_ import norms as module
 from gradwatch.torch_.norms import Measurer, Norms, norms_of
 from gradwatch.torch_.scalars import HostCopy
 
-SIZES = (1, 7, 4096, 4097, 16_384, 16_385, 50_000)
+SIZES = (1, 7, 4096, 4097, 16_384, 16_385, 50_000, 262_145, 300_000)
 
 
 def parameters_with(grads: list[Tensor | None]) -> list[nn.Parameter]:
@@ -85,13 +85,13 @@ def test_all_absent() -> None:
     assert len(measured([None, None]).columns) == 0
 
 
-@pytest.mark.parametrize("size", [5, 5000, 40_000])
+@pytest.mark.parametrize("size", [5, 5000, 40_000, 300_000])
 @pytest.mark.parametrize("magnitude", [1e-40, 1e-30, 1e-23, 1e-16, 1e19, 1e30, 3e36])
 def test_squares_neither_overflow_nor_underflow(size: int, magnitude: float) -> None:
     check([torch.full((size,), magnitude), torch.randn(100), torch.randn(5000)], rel=1e-5)
 
 
-@pytest.mark.parametrize("size", [5, 5000, 40_000])
+@pytest.mark.parametrize("size", [5, 5000, 40_000, 300_000])
 def test_half_precision_squares_do_not_overflow(size: int) -> None:
     check(
         [torch.full((size,), 6e4, dtype=torch.float16), torch.full((size,), 1e-7, dtype=torch.float16)],
@@ -100,7 +100,7 @@ def test_half_precision_squares_do_not_overflow(size: int) -> None:
     check([torch.full((size,), 1e30, dtype=torch.bfloat16)], rel=1e-5)
 
 
-@pytest.mark.parametrize("size", [5, 5000, 40_000])
+@pytest.mark.parametrize("size", [5, 5000, 40_000, 300_000])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_not_finite_is_counted_and_told_apart(size: int, dtype: torch.dtype) -> None:
     nan, inf, fine = (torch.ones(size, dtype=dtype) for _ in range(3))
@@ -132,6 +132,41 @@ def test_a_gradient_may_change_its_form_between_steps() -> None:
         there = [k for k, p in enumerate(parameters) if p.grad is not None]
         assert list(result.columns) == there
         assert list(result.values()[0]) == pytest.approx([exact(parameters[k].grad) for k in there])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [6, 5000, 50_000, 300_000])
+def test_a_gradient_may_change_under_its_plan(size: int) -> None:
+    """Other storage, other size, other object, changes in place: what is read is what is there."""
+    parameters = parameters_with([torch.randn(size), torch.randn(7)])
+    measure = measurer(parameters)
+    grad = parameters[0].grad
+    assert grad is not None
+
+    def look() -> None:
+        there = [k for k, p in enumerate(parameters) if p.grad is not None]
+        result = measure.measure()
+        assert list(result.columns) == there
+        expected = [exact(parameters[k].grad) for k in there]  # type: ignore[arg-type]
+        assert list(result.values()[0]) == pytest.approx(expected, rel=1e-5)
+
+    look()
+    grad.mul_(3.0)
+    look()
+    grad.set_(torch.randn(size).untyped_storage(), 0, (size,))  # type: ignore[call-overload]
+    look()
+    grad.data = torch.randn(size)
+    look()
+    grad.set_(torch.randn(2 * size).untyped_storage(), 1, (size,), (2,))  # type: ignore[call-overload]
+    look()
+    grad.resize_(size // 2).normal_()
+    look()
+    grad.zero_()
+    look()
+    parameters[0].grad = None
+    look()
+    parameters[0].data = parameters[0].data.double()
+    parameters[0].grad = torch.randn(size, dtype=torch.float64)
+    look()
 
 
 def test_gradients_are_read_not_written() -> None:
