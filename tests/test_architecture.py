@@ -20,14 +20,16 @@ ANYTHING = ("gradwatch", "gradwatch_server")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "gradwatch.errors": (),
     "gradwatch.frames": (),
+    "gradwatch.glimpse": ("gradwatch.protocol",),
     "gradwatch.place": ("gradwatch.protocol",),
     "gradwatch.protocol": ("gradwatch.errors",),
     "gradwatch.shield": ("gradwatch.errors",),
     "gradwatch.config": ("gradwatch.errors", "gradwatch.protocol"),
-    "gradwatch.health": ("gradwatch.protocol", "gradwatch.errors"),
+    "gradwatch.health": ("gradwatch.protocol", "gradwatch.errors", "gradwatch.glimpse"),
     "gradwatch.torch_": (
         "gradwatch.errors",
         "gradwatch.frames",
+        "gradwatch.glimpse",
         "gradwatch.place",
         "gradwatch.protocol",
         "gradwatch.shield",

@@ -17,14 +17,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .checking import CheckReport, check
     from .errors import ConfigError, GradwatchError, GradwatchStop
     from .run import Run
     from .watching import watch
 
 __version__ = "0.1.0"
-__all__ = ["ConfigError", "GradwatchError", "GradwatchStop", "Run", "__version__", "watch"]
+__all__ = [
+    "CheckReport",
+    "ConfigError",
+    "GradwatchError",
+    "GradwatchStop",
+    "Run",
+    "__version__",
+    "check",
+    "watch",
+]
 
 _HOME = {
+    "CheckReport": "checking",
+    "check": "checking",
     "ConfigError": "errors",
     "GradwatchError": "errors",
     "GradwatchStop": "errors",

@@ -12,7 +12,7 @@ from typing import Final
 from .. import __version__
 from ..demo import command as demo
 from ..errors import GradwatchError
-from . import server, sync
+from . import doctor, server, sync
 from .command import Command
 
 __all__ = ["Command", "main"]
@@ -26,7 +26,7 @@ THEIRS: Final = {
     "share": "make a link for somebody else",
     "token": "make or revoke access tokens",
     "backup": "copy the database while it is used",
-    "doctor": "check the installation and the database",
+    "doctor": "check a model before training, or the database",
 }
 """Commands that the server package brings, for help and for a clear sentence where it is not installed."""
 
@@ -45,7 +45,9 @@ def main(argv: Sequence[str] | None = None, *, installed: Callable[[], list[Comm
     if word not in commands:
         theirs = (installed or _server_commands)()
         commands = {**{command.name: command for command in theirs}, **commands}
-        if word in THEIRS and not theirs:
+        if word == "doctor":
+            commands[word] = doctor.command(commands.get(word))
+        elif word in THEIRS and not theirs:
             print(f"gradwatch {word} {NEEDS_SERVER}", file=sys.stderr)
             return 2
     parser = _parser(commands)
@@ -71,6 +73,8 @@ def _parser(commands: dict[str, Command]) -> argparse.ArgumentParser:
     for command in commands.values():
         command.configure(table.add_parser(command.name, help=command.help, description=command.help))
     for name, words in THEIRS.items() if "serve" not in commands else ():
+        if name in commands:
+            continue
         table.add_parser(name, help=f"{words} (with the server installed)")
     return parser
 

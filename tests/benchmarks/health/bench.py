@@ -21,7 +21,7 @@ import torch
 
 from gradwatch.health import Incident
 
-from . import baselines, remedies, zoo
+from . import baselines, remedies, unseen, zoo
 from .replay import Run, load, watch
 
 WITHIN = {
@@ -83,6 +83,15 @@ def replay(case: zoo.Case, folder: Path) -> Result:
     told = [i for i in monitor.incidents if i.severity != "info" and not i.merged_into]
     info = sum(1 for i in monitor.incidents if i.severity == "info" and not i.merged_into)
     return Result(case, run, told, info, zoo.harmful(case, run.loss, folder), seconds)
+
+
+def cases(seed: int, sets: list[str], steps: int) -> Iterable[zoo.Case]:
+    if "zoo" in sets:
+        yield from zoo.faulty(seed, seed == 0)
+        yield from zoo.healthy(seed, seed == 0, steps)
+    if "unseen" in sets:
+        yield from unseen.unseen_faulty(seed)
+        yield from unseen.unseen_healthy(seed, steps)
 
 
 def table(title: str, rows: Iterable[tuple[str, ...]]) -> None:
@@ -228,6 +237,13 @@ def main() -> None:
     ask.add_argument(
         "--seeds", type=int, nargs="+", default=[1], help="0 is the part that thresholds were tuned on"
     )
+    ask.add_argument(
+        "--set",
+        nargs="+",
+        choices=("zoo", "unseen"),
+        default=["zoo", "unseen"],
+        help="unseen: models, data and bugs that no rule was made for",
+    )
     ask.add_argument("--steps", type=int, default=3000, help="steps of each healthy run")
     ask.add_argument("--remedies", action="store_true", help="train again with our first remedy")
     given = ask.parse_args()
@@ -235,7 +251,7 @@ def main() -> None:
     torch.set_num_threads(1)
     results = []
     for seed in given.seeds:
-        for case in [*zoo.faulty(seed, seed == 0), *zoo.healthy(seed, seed == 0, given.steps)]:
+        for case in cases(seed, given.set, given.steps):
             results.append(replay(case, given.folder))
     silence(results)
     detection(results)

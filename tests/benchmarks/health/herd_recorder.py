@@ -88,8 +88,7 @@ class _Training:
         norms = np.full((self.steps, self.k, len(self.names)), np.nan, np.float32)
         loss, rates = np.empty((self.steps, self.k)), np.empty(self.steps)
         coefs = np.full((self.steps, self.k), np.nan, np.float32)
-        describe_with = [_Named(self.model, self.names, self.free, self.herd.groups or ("",))]
-        rows = describe_with[0].rows()
+        rows = _Named(self.model, self.free, self.herd.groups or ("",), self.herd.thaw[0]).rows()
         std = np.stack([_std(self.params[n]) for n in self.names], 1)
         for step in range(self.steps):
             factor = self.herd.lr_at(step, self.steps)
@@ -189,14 +188,15 @@ class _Training:
 class _Named:
     """The tensor table of a stacked model: who owns what is told by name, for the stacked leaves are other objects."""
 
-    def __init__(self, model: nn.Module, names: list[str], free: list[str], groups: tuple[str, ...]) -> None:
-        self.model, self.names, self.free, self.groups = model, names, set(free), groups
+    def __init__(self, model: nn.Module, free: list[str], groups: tuple[str, ...], thawed: str) -> None:
+        self.model, self.free, self.groups, self.thawed = model, set(free), groups, thawed
 
     def rows(self) -> list[dict[str, Any]]:
         found = describe(self.model, [])
         for row in found:
             owner = [g for g, prefix in enumerate(self.groups) if row["name"].startswith(prefix)]
             row["optimizer"], row["group"] = (owner[0], 0) if row["name"] in self.free else (-1, -1)
+            row["trainable"] = row["trainable"] and not (self.thawed and row["name"].startswith(self.thawed))
         return found
 
 

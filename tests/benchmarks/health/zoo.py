@@ -50,6 +50,8 @@ class Case:
     tune: bool = True
     make: Callable[[Case], Recorder] | None = None
     tags: tuple[str, ...] = ()
+    twin: str = ""
+    """Name of the same workload without the fault, to measure harm against; "" for a workload without a name."""
 
     @property
     def onset(self) -> int:
@@ -751,11 +753,10 @@ def harmful(case: Case, loss: np.ndarray, folder: Path) -> bool:
         return True
     scale = float(np.median(loss[:20]))
     if case.onset == 0:
-        if case.kinds[0] == "vanishing" or not isinstance(case.workload, str):
+        name = case.workload if isinstance(case.workload, str) else case.twin
+        if case.kinds[0] == "vanishing" or not name:
             return float(np.median(loss[-50:])) > 0.6 * scale
-        twin = Case(
-            name=f"twin/{case.workload}-{case.seed}", workload=case.workload, steps=case.steps, seed=case.seed
-        )
+        twin = Case(name=f"twin/{name}-{case.seed}", workload=case.workload, steps=case.steps, seed=case.seed)
         with np.load(record(twin, folder)) as stored:
             well = stored["run/loss"]
         return float(np.median(loss[-50:])) > float(np.median(well[-50:])) + 0.1 * float(np.median(well[:20]))
