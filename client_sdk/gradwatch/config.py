@@ -61,6 +61,9 @@ class Config:
     autostart: bool | None = None
     """Start a local server if none runs; None: only in a terminal or notebook. ``GRADWATCH_AUTOSTART``."""
 
+    resume: str = ""
+    """Go on in the same run: ``auto`` for the one of the scheduler's job, or a run's id. ``GRADWATCH_RESUME``."""
+
     spool_limit: int = 2 * 1024**3
     """Most bytes of undelivered steps kept on disk for one run. ``GRADWATCH_SPOOL_MB``."""
 
@@ -78,6 +81,7 @@ class Config:
         server: str | None = None,
         token: str | None = None,
         autostart: bool | None = None,
+        resume: str | None = None,
     ) -> Config:
         """Arguments win over the environment, which wins over defaults.
 
@@ -95,6 +99,7 @@ class Config:
             public_url=check_server(public, "GRADWATCH_PUBLIC_URL") if public else "",
             directory=state_directory(environ),
             autostart=autostart if autostart is not None else _flag(environ, "GRADWATCH_AUTOSTART"),
+            resume=(resume if resume is not None else environ.get("GRADWATCH_RESUME", "")).strip(),
             spool_limit=_megabytes(environ, "GRADWATCH_SPOOL_MB", default=2048),
         )
 

@@ -75,7 +75,8 @@ class Delivery:
         hello = self.reader.hello()
         first = self.reader.first()
         self.damaged = hello is None or first is None
-        self._hello = hello or Hello(run_id="-", run_key="-", project="-", name="-", stream="-", segment="-")
+        nobody = Hello(run_id="-", run_key="-", project="-", name="-", stream="-", segment="-")
+        self._hello = dataclasses.replace(hello or nobody, late=True)
         self._first, self._context = first or (0, None)
         self._shift = 0
         self._records: Iterator[tuple[int, bytes | str]] = iter(())

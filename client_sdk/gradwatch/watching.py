@@ -14,12 +14,12 @@ from .config import Config
 from .connection import Connection, in_thread
 from .console import Console, Silence, in_notebook
 from .delivery import deliver_leftovers
-from .errors import ConfigError
 from .exits import EXITS
 from .frames import PendingFrame
+from .identity import first_step, identify
 from .journal import Journal
 from .links import LocalLinks, RunLinks
-from .names import run_id, run_key, run_name
+from .names import run_id, run_name
 from .neighbours import Neighbours
 from .outbox import FramesOnly, MarkPoint, Outbox
 from .packer import Packer, short_name
@@ -54,7 +54,8 @@ def watch(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     every: int = 1,
-    start_step: int = 0,
+    start_step: int | None = None,
+    resume: str | None = None,
     budget: float = 0.01,
     ranks: bool = False,
     mode: str | None = None,
@@ -77,7 +78,10 @@ def watch(
         include: watch only tensors that match one of these patterns, such as ``"blocks.*.weight"``.
         exclude: leave out tensors that match one of these.
         every: measure every this many steps.
-        start_step: number of the next optimizer step, for a run that goes on from a checkpoint.
+        start_step: number of the next optimizer step, for a run that goes on from a checkpoint. Default: 0, or with
+            ``resume`` what the state of the given ``optimizer`` says.
+        resume: goes on in the same run as a new segment: ``"auto"`` for the run of this job of the scheduler (Slurm, PBS,
+            LSF, Grid Engine, torchrun) when it is started again, or a run's id (``GRADWATCH_RESUME``).
         budget: share of the step time that sampled statistics may take.
         ranks: every process of a distributed run sends each step. By default those that hold shards do (FSDP2, tensor
             parallel); of equal ones (DDP) the first does, the others send their own norms every 50 steps. What is logged
@@ -93,20 +97,26 @@ def watch(
         ConfigError: (a ValueError) an argument or environment variable that cannot be used. Nothing raises later.
     """
     settings = Config.build(
-        os.environ, project=project, name=name, mode=mode, server=server, token=token, autostart=autostart
+        os.environ,
+        project=project,
+        name=name,
+        mode=mode,
+        server=server,
+        token=token,
+        autostart=autostart,
+        resume=resume,
     )
-    if isinstance(start_step, bool) or not isinstance(start_step, int) or start_step < 0:
-        raise ConfigError(f"start_step= must be a whole number from 0 on, not {start_step!r}")
+    first = first_step(start_step, optimizer if settings.resume else None)
     beside = neighbours.active()
-    label = settings.name or short_name(beside.name) or run_name(os.urandom)
+    name = settings.name or short_name(beside.name)
     place = _place(model, ranks) if settings.mode != "disabled" else None
-    shared = _identity(place, settings.project, label)
+    shared = _identity(place, settings, name, first)
     if place is None or shared is None:
-        return NullRun(name=label, project=settings.project)
+        return NullRun(name=name or run_name(os.urandom), project=settings.project)
     hello = Hello(
         **shared,
         stream=run_id(os.urandom),
-        start_step=start_step,
+        start_step=first,
         started_at=time.time(),
         rank=place.rank,
         world_size=place.world,
@@ -116,7 +126,7 @@ def watch(
     )
     parts = _Parts(settings, hello, place, transport, beside)
     if model is not None:
-        parts.capture(model, optimizer, include, exclude, every, start_step, budget)
+        parts.capture(model, optimizer, include, exclude, every, first, budget)
     return parts.start()
 
 
@@ -131,12 +141,24 @@ def _place(model: Any, everybody: bool) -> Place | None:
     return Place() if int(os.environ.get("RANK") or 0) == 0 else None
 
 
-def _identity(place: Place | None, project: str, name: str) -> Mapping[str, Any] | None:
-    """Ids, key and names of the run, the same on all ranks."""
+def _identity(place: Place | None, settings: Config, name: str, first: int) -> Mapping[str, Any] | None:
+    """Ids, key and names of the run, the same on all ranks.
+
+    Raises:
+        ConfigError: the run that is to go on cannot be found.
+    """
 
     def make() -> dict[str, str]:
-        ids = {"run_id": run_id(os.urandom), "run_key": run_key(os.urandom), "segment": run_id(os.urandom)}
-        return {**ids, "project": project, "name": name}
+        found = identify(
+            settings.resume,
+            directory=settings.directory if settings.mode in ("online", "offline") else None,
+            environ=os.environ,
+            about=[settings.project, settings.name, *sys.argv],
+        )
+        if found.resumes:
+            Console().tell(f"{found.resumes} is run {found.id}, from step {first} on")
+        ids = {"run_id": found.id, "run_key": found.key, "segment": run_id(os.urandom)}
+        return {**ids, "project": settings.project, "name": name or found.name}
 
     if place is None or place.world == 1:
         return make() if place is not None else None

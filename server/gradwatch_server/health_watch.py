@@ -211,7 +211,8 @@ class HealthWatch:
         if monitor is None:
             monitor = monitor_of(case.run, case.segment, case.tensors, self._store)
             if case.segment > 0:
-                start = self._store.segments(case.run.id)[case.segment].start_step
+                segments = self._store.segments(case.run.id)
+                start = next(one.start_step for one in segments if one.index == case.segment)
                 case.fed = {"": start - 1}
         case.monitor, case.saved_step = monitor, monitor.step
         self._evict()

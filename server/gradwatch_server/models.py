@@ -71,7 +71,10 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
-    """A stretch of a run between restarts; a later segment supersedes earlier ones from its ``start_step`` on."""
+    """A stretch of a run between restarts; one that began later supersedes earlier ones from its ``start_step`` on.
+
+    ``index`` counts segments as they became known: one that comes late from a spool has a higher index than its place.
+    """
 
     run_id: str
     id: str

@@ -70,6 +70,9 @@ class Hello:
     """The client's first message after the challenge: who it is and what it is about to send.
 
     ``parts``: each rank sends what it holds, and the server merges them; otherwise rank 0 sends the run.
+
+    ``late`` says that the records come from a spool and not from the process that made them: a segment that the server
+    does not know yet then takes its place by ``started_at``, otherwise it is the newest whatever the clocks say.
     """
 
     run_id: str
@@ -88,6 +91,7 @@ class Hello:
     proof: str = ""
     optimizers: tuple[dict[str, Any], ...] = ()
     context: dict[str, Any] = field(default_factory=dict)
+    late: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

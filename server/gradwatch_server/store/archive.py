@@ -285,7 +285,7 @@ def _import_stream(
     handle = store.open_stream(hello, now=run.last_seen).result().stream
     waiting: deque[Future[int]] = deque()
     done = 0
-    for record in _records(archive, described, plain, last=segment.index == len(described.segments) - 1):
+    for record in _records(archive, described, plain, last=segment is described.segments[-1]):
         waiting.append(store.append(handle, [replace(record, seq=handle.next_seq)]).done)
         if len(waiting) > _IN_FLIGHT:
             waiting.popleft().result()

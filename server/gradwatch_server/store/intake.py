@@ -97,7 +97,8 @@ class Intake:
 
     def _replace_handles(self, stream: StreamHandle) -> None:
         for other in list(self._streams.values()):
-            if other.live is stream.live and other.rank == stream.rank and other.segment <= stream.segment:
+            older = other.segment_at <= stream.segment_at
+            if other.live is stream.live and other.rank == stream.rank and older:
                 other.closed = other.closed or StreamFenced(
                     "a newer process has taken over this run; this one sends no more"
                 )

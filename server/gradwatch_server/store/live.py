@@ -66,6 +66,8 @@ class LiveRun:
     key_hash: str = ""
     segment: int = 0
     """Index of the newest segment: only its streams speak for the run's state."""
+    segment_at: float = 0.0
+    """When it began."""
     listed: tuple[TensorInfo, ...] = ()
     pace_steps: int = 0
     pace_time: float = 0.0
@@ -110,6 +112,8 @@ class StreamHandle:
     newest_step: float = -1.0
     ended: bool = False
     closed: GradwatchError | None = None
+    segment_at: float = 0.0
+    """When its segment began: which of several is newest goes by that, as one may arrive late from a spool."""
 
     @property
     def speaks(self) -> bool:

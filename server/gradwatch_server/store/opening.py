@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import math
 from dataclasses import dataclass, replace
+from typing import Final
 
 from sqlalchemy import Connection, func, select
 
@@ -23,6 +24,10 @@ from .plain import INT32, int32s, statistics, text
 from .tail import unpack
 
 __all__ = ["OpenedStream", "begin", "checked", "hash_of", "load_live", "open_stream"]
+
+
+_APART_S: Final = 0.001
+"""Segments whose clocks disagree begin at least this far apart."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +82,8 @@ def open_stream(conn: Connection, hello: Hello, live: LiveRun | None, *, now: fl
 def begin(opened: OpenedStream, *, now: float) -> OpenedStream:
     """The run after the stream has opened. No SQL: it changes what appends of other threads change too, under their lock."""
     stream, live = opened.stream, opened.stream.live
-    live.segment = max(live.segment, stream.segment)
+    if stream.segment_at >= live.segment_at:
+        live.segment, live.segment_at = stream.segment, stream.segment_at
     if stream.speaks and not stream.ended:
         live.run = replace(live.run, state="running", finished_at=None, reason="", error=None)
     live.run = replace(live.run, last_seen=max(now, live.run.last_seen))
@@ -107,14 +113,17 @@ def _new_run(conn: Connection, hello: Hello, key_hash: str, now: float) -> LiveR
 def load_live(conn: Connection, no: int, run: Run) -> LiveRun:
     """A run as it stands in the database."""
     c = t.segments.c
-    newest = conn.execute(select(func.max(c.idx)).where(c.run_no == no)).scalar()
+    newest = conn.execute(
+        select(c.idx, c.started_at).where(c.run_no == no).order_by(c.started_at.desc(), c.idx.desc()).limit(1)
+    ).one_or_none()
     return LiveRun(
         no,
         run,
         {tensor.name: tensor for tensor in queries.tensors_of_run(conn, no)},
         {group.path: group for group in queries.groups_of_run(conn, no)},
         {(series.rank, series.scope, series.name): series for series in queries.series_of_run(conn, no)},
-        segment=newest or 0,
+        segment=newest.idx if newest is not None else 0,
+        segment_at=newest.started_at if newest is not None else 0.0,
     )
 
 
@@ -129,11 +138,17 @@ def _stream(conn: Connection, hello: Hello, live: LiveRun, now: float) -> Stream
             "own, or its own rank."
         )
     if row is None:
-        segment = _segment(conn, hello, live.no)
+        segment, began = _segment(conn, hello, live.no)
         no = writes.insert_stream(conn, live.no, hello.stream, hello.rank, segment, now)
         writes.fence(conn, live.no, hello.rank, segment, but=no)
         stream = StreamHandle(
-            no=no, stream=hello.stream, live=live, rank=hello.rank, segment=segment, next_seq=0
+            no=no,
+            stream=hello.stream,
+            live=live,
+            rank=hello.rank,
+            segment=segment,
+            next_seq=0,
+            segment_at=began,
         )
     else:
         stream = StreamHandle(
@@ -144,18 +159,34 @@ def _stream(conn: Connection, hello: Hello, live: LiveRun, now: float) -> Stream
             segment=row.segment,
             next_seq=row.next_seq,
             ended=row.ended,
+            segment_at=_began(conn, live.no, row.segment),
         )
         _load_layouts(conn, stream)
     _load_newest(conn, stream)
     return stream
 
 
-def _segment(conn: Connection, hello: Hello, run_no: int) -> int:
+def _segment(conn: Connection, hello: Hello, run_no: int) -> tuple[int, float]:
+    """Index of the stream's segment, and when it began. A new one is the newest even if its computer's clock is behind,
+    unless it comes late from a spool."""
     c = t.segments.c
-    found = conn.execute(select(c.idx).where((c.run_no == run_no) & (c.id == hello.segment))).scalar()
+    found = conn.execute(
+        select(c.idx, c.started_at).where((c.run_no == run_no) & (c.id == hello.segment))
+    ).one_or_none()
     if found is not None:
-        return int(found)
-    return writes.insert_segment(conn, run_no, hello.segment, hello.start_step, hello.started_at)
+        return int(found.idx), float(found.started_at)
+    began = hello.started_at
+    newest = conn.execute(select(func.max(c.started_at)).where(c.run_no == run_no)).scalar()
+    if newest is not None and not hello.late:
+        began = max(began, float(newest) + _APART_S)
+    return writes.insert_segment(conn, run_no, hello.segment, hello.start_step, began), began
+
+
+def _began(conn: Connection, run_no: int, segment: int) -> float:
+    c = t.segments.c
+    return float(
+        conn.execute(select(c.started_at).where((c.run_no == run_no) & (c.idx == segment))).scalar_one()
+    )
 
 
 def _load_layouts(conn: Connection, stream: StreamHandle) -> None:

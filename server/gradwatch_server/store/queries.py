@@ -106,7 +106,7 @@ def find_runs(
 def segments_of_run(conn: Connection, run_no: int, run_id: str) -> list[Segment]:
     """Segments in the order in which they began."""
     c = t.segments.c
-    rows = conn.execute(select(t.segments).where(c.run_no == run_no).order_by(c.idx))
+    rows = conn.execute(select(t.segments).where(c.run_no == run_no).order_by(c.started_at, c.idx))
     return [
         Segment(run_id=run_id, id=row.id, index=row.idx, start_step=row.start_step, started_at=row.started_at)
         for row in rows

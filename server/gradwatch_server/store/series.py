@@ -178,13 +178,13 @@ class _Stretch:
 def _stretches(
     conn: Connection, key: SeriesKey, segments: Sequence[Segment], segment: int | None
 ) -> list[_Stretch]:
-    """Joined: a segment from its start to where the next one that isn't superseded itself begins."""
+    """Joined: a segment from its start to where the next one that isn't superseded itself begins. ``segments`` in order."""
     if segment is not None:
         return [_Stretch(SegmentReader(conn, key, segment), 0, _END)]
     found: list[_Stretch] = []
     high = _END
-    for one in sorted(segments, key=lambda s: s.index, reverse=True):
-        low = one.start_step if one.index else 0
+    for one in reversed(segments):
+        low = one.start_step if one is not segments[0] else 0
         if low < high:
             found.append(_Stretch(SegmentReader(conn, key, one.index), low, high))
             high = low

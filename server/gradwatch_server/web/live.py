@@ -133,6 +133,7 @@ class _Subscription:
         self.run_id = run_id
         self.query = query
         self.segment = -1
+        self.known: frozenset[int] = frozenset()
         self.fold: Fold | None = None
         """None until the first snapshot is sent."""
 
@@ -150,7 +151,7 @@ class _Subscription:
             raise Unfoldable
         blocks = []
         for segment, block in news:
-            if self.query.segment is None and segment > self.segment:
+            if self.query.segment is None and segment not in self.known:
                 raise Unfoldable
             if segment == self.segment:
                 blocks.append(block)
@@ -265,15 +266,17 @@ class _Page:
         """Reads the view afresh and sends it. News keep gathering meanwhile; what is in the snapshot is left out of them."""
         query, store = subscription.query, self._services.store
 
-        def read() -> tuple[int, Series]:
+        def read() -> tuple[list[int], Series]:
             segments = store.segments(subscription.run_id) if query.segment is None else []
-            newest = max((segment.index for segment in segments), default=-1)
+            known = [segment.index for segment in segments]
             try:
-                return newest, store.series(subscription.run_id, query)
+                return known, store.series(subscription.run_id, query)
             except NotFound:
-                return newest, _NOTHING_YET
+                return known, _NOTHING_YET
 
-        newest, series = await run_in_threadpool(read)
+        known, series = await run_in_threadpool(read)
+        subscription.known = frozenset(known)
+        newest = known[-1] if known else -1
         subscription.segment = newest if query.segment is None else query.segment
         await self._socket.send_bytes(
             encode_view(series, kind=SNAPSHOT, subscription=subscription.number, segment=query.segment)

@@ -187,6 +187,14 @@ async def get_values(
     from_step: From = 0,
     to_step: To = None,
     limit: Annotated[int, Query(ge=1, le=100_000, description="Most steps.")] = 1000,
+    segment: Annotated[
+        int | None,
+        Query(
+            ge=0,
+            le=2**31 - 1,
+            description="One segment, with what a later one replaced; joined when left out.",
+        ),
+    ] = None,
 ) -> Response:
     """As they were sent, step by step; null where a tensor had no gradient."""
     chosen = None if rows is None else row_list(rows)
@@ -199,7 +207,7 @@ async def get_values(
     store = services_of(request).store
 
     def read() -> Response:
-        found = store.values(run.id, statistic, scope, chosen, from_step, to_step, limit)
+        found = store.values(run.id, statistic, scope, chosen, from_step, to_step, limit, segment)
         values = cells(np.asarray(found.values), found.present)
         return reply_exact({"steps": found.steps.tolist(), "times": found.times.tolist(), "values": values})
 
