@@ -14,7 +14,8 @@ from typing import Final
 
 from . import local
 from .config import Config, websocket_url
-from .console import Console, is_loopback, proxied, tunnel_hint
+from .console import Console, in_notebook, is_loopback, proxied, tunnel_hint
+from .notebook import as_the_notebook_says
 from .protocol import Welcome, auth
 from .transport import Target
 
@@ -40,6 +41,7 @@ class RunLinks:
         self._public = config.public_url
         self._key = auth.key_of(config.token) if config.token else ""
         self._linked = False
+        self._signed = False
 
     def locate(self) -> Target | None:
         """Where to connect to now: the configured server, or the local one that runs."""
@@ -73,12 +75,20 @@ class RunLinks:
     @property
     def base(self) -> str:
         """Address of the server as a browser reaches it, "" while none is known."""
-        return self._public or (proxied(self._server, self._environ) if self._server else "")
+        if self._public or not self._server:
+            return self._public
+        return as_the_notebook_says(proxied(self._server, self._environ), self._environ)
 
     @property
     def url(self) -> str:
         """Address of the run's page, "" while no server is known. Holds no secret."""
         return f"{self.base}/runs/{self._run_id}" if self.base else ""
+
+    def signed_url(self) -> str:
+        """The address with a single-use code the first time, if the server gives one; then without."""
+        code = fetch_code(self._server, self._key) if self._key and self._server and not self._signed else ""
+        self._signed = self._signed or bool(code)
+        return f"{self.url}#code={code}" if code else self.url
 
     def prologue(self, console: Console, *, starting: bool = False) -> None:
         """Prints the link, or the command that will show the run. ``starting``: a local server is on its way."""
@@ -93,6 +103,12 @@ class RunLinks:
             )
 
     def _print_link(self, console: Console) -> None:
+        if in_notebook():
+            # What is printed here is saved with the notebook, and the code would be too.
+            console.show(
+                f"{self.url} (see it here with run.show(), or open it with: gradwatch open {self._run_id})"
+            )
+            return
         code = fetch_code(self._server, self._key) if console.interactive and self._key else ""
         console.show(f"{self.url}#code={code}" if code else self.url)
         if not code and self._key and is_loopback(self._server):
@@ -114,6 +130,10 @@ class LocalLinks:
 
     def __init__(self, verdict: Callable[[], str]) -> None:
         self._verdict = verdict
+
+    def signed_url(self) -> str:
+        """There is none."""
+        return ""
 
     def epilogue(self, delivered: bool) -> str:
         """What to say when the run is over."""

@@ -19,11 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from .console import in_notebook
 from .lockfile import LockFile, alive
 
 __all__ = ["LocalServer", "alive", "find", "running", "server_installed", "start", "stop"]
 
 START_TIMEOUT_S: Final = 5.0
+NOTEBOOKS: Final = "'self' http://localhost:* http://127.0.0.1:*"
+"""Who may show the pages of a server that a notebook starts in a frame: other pages of this computer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,6 +126,8 @@ def _read(path: Path) -> LocalServer | None:
 
 def _spawn(command: Sequence[str], directory: Path) -> None:
     environ = {**os.environ, "GRADWATCH_DIR": str(directory)}
+    if in_notebook():
+        environ.setdefault("GRADWATCH_FRAME_ANCESTORS", NOTEBOOKS)
     flags: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
         flags = {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}

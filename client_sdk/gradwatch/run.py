@@ -64,6 +64,9 @@ class Links(Protocol):
     def url(self) -> str:
         """Address of its page, "" while no server is known."""
 
+    def signed_url(self) -> str:
+        """The address with a single-use code in it, where one can be had and none was given to this browser before."""
+
     def epilogue(self, delivered: bool) -> str:
         """What to say at the end, "" for nothing."""
 
@@ -184,13 +187,14 @@ class Run:
             with self._shield.guard("run.record"):
                 self._record(step, norms, scalars)
 
-    def show(self, height: int = 900) -> Any:
-        """The dashboard inside a notebook; elsewhere its link is printed."""
+    def show(self, height: int = 900) -> None:
+        """The live page inside a notebook, with a link below it; elsewhere the link is printed."""
         if in_notebook() and self.url:
             with self._shield.guard("run.show"):
-                return importlib.import_module("IPython.display").IFrame(self.url, "100%", height)
+                display_page: Any = importlib.import_module(".notebook", __package__).display_page
+                display_page(self.url, self._links.signed_url(), height, f"{self.project} / {self.name}")
+            return
         self._console.show(self.url or "no server shows this run yet")
-        return None
 
     def finish(self, state: EndState = "finished") -> None:
         """Sends what is left, waiting at most ten seconds, and lets go of model and hooks. The second call does nothing.
@@ -326,6 +330,9 @@ class Run:
 class _NoLinks:
     url = ""
 
+    def signed_url(self) -> str:
+        return ""
+
     def epilogue(self, delivered: bool) -> str:
         return ""
 
@@ -347,6 +354,5 @@ class NullRun(Run):
         )
         self.make_inert()
 
-    def show(self, height: int = 900) -> Any:
+    def show(self, height: int = 900) -> None:
         """Nothing to show."""
-        return None

@@ -21,6 +21,7 @@ from .journal import Journal
 from .links import LocalLinks, RunLinks
 from .names import run_id, run_name
 from .neighbours import Neighbours
+from .notebook import CELLS
 from .outbox import FramesOnly, MarkPoint, Outbox
 from .packer import Packer, short_name
 from .place import LOCAL_EVERY, LOCAL_NORM, Place
@@ -108,6 +109,8 @@ def watch(
     )
     first = first_step(start_step, optimizer if settings.resume else None)
     beside = neighbours.active()
+    models = _models(model)
+    CELLS.finish_earlier(models)
     name = settings.name or short_name(beside.name)
     place = _place(model, ranks) if settings.mode != "disabled" else None
     shared = _identity(place, settings, name, first)
@@ -127,7 +130,9 @@ def watch(
     parts = _Parts(settings, hello, place, transport, beside)
     if model is not None:
         parts.capture(model, optimizer, include, exclude, every, first, budget)
-    return parts.start()
+    run = parts.start()
+    CELLS.keep(run, models)
+    return run
 
 
 def _place(model: Any, everybody: bool) -> Place | None:

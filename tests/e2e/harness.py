@@ -57,10 +57,11 @@ def free_port() -> int:
 
 
 class Server:
-    """``gradwatch serve`` in a process of its own, with its data in ``folder``."""
+    """``gradwatch serve`` in a process of its own, with its data in ``folder`` and further ``options``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
+        self._options = options
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "server.log"
@@ -77,6 +78,7 @@ class Server:
             str(self.port),
             "--dir",
             str(self.folder),
+            *self._options,
         ]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=quiet_environment())
