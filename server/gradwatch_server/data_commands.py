@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 from gradwatch import __version__
 from gradwatch.cli import Command
@@ -26,19 +26,24 @@ ARCHIVE: Final = "gwx"
 """The form that ``import`` takes, and the ending of its files."""
 
 
-class _Meter:
-    """A counting line on a terminal, nothing elsewhere."""
+class Meter:
+    """On a terminal a line with a bar, or with a count where nobody knows how much there is; nothing elsewhere."""
 
-    def __init__(self) -> None:
-        self._shown = sys.stderr.isatty()
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._shown = self._stream.isatty()
 
-    def __call__(self, what: str, done: int) -> None:
-        if self._shown:
-            print(f"\r{what[:40]:40} {done:>16,} ", end="", file=sys.stderr, flush=True)
+    def __call__(self, what: str, done: int, last: int = 0) -> None:
+        share = min(max(done / last, 0.0), 1.0) if last > 0 else None
+        shown = f"{done:>16,}" if share is None else f"{'#' * round(24 * share):24} {share:4.0%}"
+        self._print(f"\r{what[:40]:40} {shown} ")
 
     def end(self) -> None:
+        self._print("\r" + " " * 72 + "\r")
+
+    def _print(self, text: str) -> None:
         if self._shown:
-            print("\r" + " " * 60 + "\r", end="", file=sys.stderr, flush=True)
+            print(text, end="", file=self._stream, flush=True)
 
 
 def _add_database(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +64,7 @@ def _configure_export(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=(ARCHIVE, *FORMATS),
         default=ARCHIVE,
-        help=f"{ARCHIVE} (default): complete, for gradwatch import; others: one table for each statistic",
+        help=f"{ARCHIVE} (default): complete, for gradwatch import; others: one table for each statistic, or a log",
     )
     parser.add_argument("--out", type=Path, help="file or folder to write (default: named after the run)")
     _add_database(parser)
@@ -71,7 +76,7 @@ def _export(arguments: argparse.Namespace) -> int:
     if arguments.all and arguments.format != ARCHIVE:
         raise ConfigError(f"--all goes with --format {ARCHIVE} only; export runs one by one as tables")
     reader = open_reader(_address(arguments))
-    meter = _Meter()
+    meter = Meter()
     name = arguments.run or "gradwatch-runs"
     try:
         if arguments.format == ARCHIVE:
@@ -81,7 +86,7 @@ def _export(arguments: argparse.Namespace) -> int:
         else:
             target = arguments.out or Path(name)
             files = export_tables(reader, arguments.run, target, arguments.format, meter)
-            told = f"{len(files)} tables in {target}"
+            told = f"{len(files)} files in {target}"
     finally:
         meter.end()
         reader.close()
@@ -96,7 +101,7 @@ def _configure_import(parser: argparse.ArgumentParser) -> None:
 
 def _import(arguments: argparse.Namespace) -> int:
     store = Store.open(_address(arguments))
-    meter = _Meter()
+    meter = Meter()
     try:
         ids = import_runs(store, arguments.file, meter)
     finally:
@@ -121,7 +126,7 @@ def _backup(arguments: argparse.Namespace) -> int:
 def _doctor(arguments: argparse.Namespace) -> int:
     address = _address(arguments)
     print(f"gradwatch {__version__}, Python {sys.version.split()[0]}")
-    meter = _Meter()
+    meter = Meter()
     try:
         problems = check(address, lambda done, total: meter(f"checking {total:,} blocks", done))
     finally:

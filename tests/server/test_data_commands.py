@@ -47,7 +47,7 @@ def test_a_run_goes_out_and_comes_in_elsewhere(
 
 def test_tables(database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert gradwatch("export", RUN, "--format", "csv", "--db", database, "--out", str(tmp_path / "csv")) == 0
-    assert "3 tables" in capsys.readouterr().out
+    assert "3 files" in capsys.readouterr().out
     assert len((tmp_path / "csv" / "tensor-grad_norm.csv").read_text().splitlines()) == 701
     status = gradwatch(
         "export", RUN, "--format", "parquet", "--db", database, "--out", str(tmp_path / "parquet")

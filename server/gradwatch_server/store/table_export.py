@@ -1,4 +1,4 @@
-"""A run's exact values as tables: one CSV or Parquet file for each statistic, streamed, of any length."""
+"""A run's exact values as tables: one CSV, Parquet or TensorBoard file for each statistic, streamed, of any length."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ from ..errors import NotFound, StoreError
 from . import queries
 from .block_queries import SeriesKey
 from .database import Reader
+from .event_files import FILE_NAME, tags, write_events
 from .live import MAIN_RANK, SeriesRef
 from .series import iterate_values
 
 __all__ = ["FORMATS", "export_tables"]
 
-Progress = Callable[[str, int], None]
-"""Told a statistic and how many of its steps are done."""
+Progress = Callable[[str, int, int], None]
+"""Told a statistic, the step that it has been written up to, and the run's last step."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Table:
     """A statistic: its columns, and its rows in pieces of ``steps [n]``, ``times [n]``, ``values [n, columns]``, presence."""
 
+    scope: str
     label: str
     columns: list[str]
     parts: Iterator[tuple[npt.NDArray[Any], ...]]
@@ -42,14 +44,15 @@ def export_tables(
     run_id: str,
     folder: Path,
     form: str,
-    progress: Progress = lambda statistic, done: None,
+    progress: Progress = lambda statistic, step, last: None,
 ) -> list[Path]:
     """Writes ``<scope>-<statistic>.<form>`` into ``folder``, which is made: columns ``step``, ``time`` (Unix seconds), then
-    one for each tensor, group or column. Segments are joined. What is absent is an empty field, NaN the word nan.
+    one for each tensor, group or column. Segments are joined. What is absent is an empty field, NaN the word nan. As
+    ``tensorboard`` the folder is the log of one run: an event file for each statistic, with a tag for each column.
 
     Raises:
         NotFound: no such run.
-        StoreError: a file exists already or can't be written, or Parquet is wanted without pyarrow.
+        StoreError: a file exists already or can't be written, or the package that writes the form is missing.
     """
     write = FORMATS[form]()
     try:
@@ -82,13 +85,19 @@ def _export(
         if ref.rank != MAIN_RANK:
             continue
         key = SeriesKey(row.no, ref.idx, ref.width)
-        table = _Table(ref.name, _columns(ref, names), iterate_values(conn, key, segments))
-        path = folder / f"{ref.scope}-{_file_name(ref.name)}.{form}"
+        table = _Table(ref.scope, ref.name, _columns(ref, names), iterate_values(conn, key, segments))
+        path = folder / _NAMES.get(form, f"{{stem}}.{form}").format(
+            stem=f"{ref.scope}-{_file_name(ref.name)}"
+        )
         if path in written:
             path = path.with_stem(f"{path.stem}-{ref.idx}")
-        write(path, table, partial(progress, ref.name))
+        write(path, table, _reporter(progress, ref.name, row.last_step))
         written.append(path)
     return written
+
+
+def _reporter(progress: Progress, statistic: str, last: int) -> Callable[[int], None]:
+    return lambda step: progress(statistic, step, last)
 
 
 def _columns(ref: SeriesRef, names: dict[str, list[str]]) -> list[str]:
@@ -106,7 +115,6 @@ def _csv() -> _Write:
 
 
 def _write_csv(path: Path, table: _Table, progress: Callable[[int], None]) -> None:
-    done = 0
     with path.open("x", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["step", "time", *table.columns])
@@ -116,8 +124,7 @@ def _write_csv(path: Path, table: _Table, progress: Callable[[int], None]) -> No
             ):
                 cells = [_cell(value) if is_there else "" for value, is_there in zip(row, there, strict=True)]
                 writer.writerow([int(step), repr(time), *cells])
-            done += len(steps)
-            progress(done)
+            progress(int(steps[-1]))
 
 
 def _cell(value: float) -> str:
@@ -139,7 +146,6 @@ def _write_parquet(
 ) -> None:
     fields = [("step", arrow.int64()), ("time", arrow.float64())]
     fields += [(name, arrow.float64()) for name in table.columns]
-    done = 0
     with path.open("xb") as file, parquet.ParquetWriter(file, arrow.schema(fields)) as writer:
         for steps, times, values, present in table.parts:
             columns = [arrow.array(steps.astype(np.int64)), arrow.array(times)]
@@ -148,9 +154,24 @@ def _write_parquet(
                 for i in range(values.shape[1])
             ]
             writer.write_table(arrow.Table.from_arrays(columns, schema=arrow.schema(fields)))
-            done += len(steps)
-            progress(done)
+            progress(int(steps[-1]))
 
 
-FORMATS: Final[dict[str, Callable[[], _Write]]] = {"csv": _csv, "parquet": _parquet}
-"""The forms of tables, by the ending of their files."""
+def _tensorboard() -> _Write:
+    write = write_events()
+
+    def write_table(path: Path, table: _Table, progress: Callable[[int], None]) -> None:
+        write(path, tags(table.scope, table.label, table.columns), table.parts, progress)
+
+    return write_table
+
+
+FORMATS: Final[dict[str, Callable[[], _Write]]] = {
+    "csv": _csv,
+    "parquet": _parquet,
+    "tensorboard": _tensorboard,
+}
+"""The forms of tables, by name."""
+
+_NAMES: Final = {"tensorboard": FILE_NAME}
+"""How files are called whose form is not their ending."""
