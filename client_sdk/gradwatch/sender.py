@@ -217,8 +217,10 @@ class Sender:
         connection = self._connection
         if connection is None or not connection.open or now < self._beat_at:
             return
+        measured = self._cost()
+        self._watch_budget(measured)
         cost = {
-            **self._cost(),
+            **measured,
             "queue": float(len(self._outbox) + self._journal.outstanding),
             "lost": float(self.lost_frames),
             "spooled": float(self._journal.spooled),
@@ -229,6 +231,15 @@ class Sender:
         self._beat_at = now + HEARTBEAT_S
         beat = Heartbeat(time=self._clock(), step=max(self._outbox.last_step, 0), cost=cost)
         connection.send(encode(beat), now)
+
+    def _watch_budget(self, cost: dict[str, float]) -> None:
+        share, budget = cost.get("share_of_step", 0.0), cost.get("budget", 1.0)
+        if share > budget > 0 and cost["thinned"] > 1:
+            self._once(
+                "budget",
+                f"measuring takes {share:.1%} of a step, more than budget={budget:g}: the norms of every step come first. "
+                f"Sampled statistics are taken {cost['thinned']:g} times rarer; every=2 would halve the rest",
+            )
 
     def _count_losses(self) -> None:
         self.lost_frames += self._journal.lost_frames

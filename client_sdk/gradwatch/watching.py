@@ -83,7 +83,8 @@ def watch(
             ``resume`` what the state of the given ``optimizer`` says.
         resume: goes on in the same run as a new segment: ``"auto"`` for the run of this job of the scheduler (Slurm, PBS,
             LSF, Grid Engine, torchrun) when it is started again, or a run's id (``GRADWATCH_RESUME``).
-        budget: share of the step time that sampled statistics may take.
+        budget: share of the step time that watching may take. The norms of every step come first; sampled statistics are
+            taken more rarely to stay below it. 0 takes none.
         ranks: every process of a distributed run sends each step. By default those that hold shards do (FSDP2, tensor
             parallel); of equal ones (DDP) the first does, the others send their own norms every 50 steps. What is logged
             and marked is taken from the first.

@@ -201,6 +201,14 @@ def test_offline_writes_everything_to_disk(tmp_path: Path) -> None:
     assert [e.seq for e in entries if e.kind >= 2] == list(range(rig.journal.next_seq))
 
 
+def test_over_budget_is_told_once_with_the_reason(rig: Rig) -> None:
+    rig.sender._cost = lambda: {"share_of_step": 0.031, "budget": 0.01, "thinned": 4.0}
+    rig.pump(seconds=20)
+    (told,) = rig.told
+    assert "3.1% of a step, more than budget=0.01" in told and "4 times rarer" in told
+    assert rig.server.heartbeats[-1].cost["budget"] == 0.01
+
+
 def test_heartbeats_come_however_long_a_step_takes(rig: Rig) -> None:
     rig.pump(21, every=0.25)
     assert len(rig.server.heartbeats) in (4, 5)

@@ -110,7 +110,6 @@ class Capture:
         self._last_begin: float | None = None
         self._costs = Costs()
         self._sampler = Sampler(self._catalog, Cadence(budget))
-        self._sampling = 0.0
 
     @property
     def next_step(self) -> int:
@@ -152,8 +151,10 @@ class Capture:
 
     def cost(self) -> dict[str, float]:
         """What watching costs in the training thread, over the last 128 steps: ``us_per_step``, ``share_of_step``;
-        and ``thinned``, how many times rarer than wanted the sampled statistics are taken to stay in the budget."""
-        return {**self._costs.summary(), "thinned": self._sampler.cadence.thinned}
+        ``thinned``, how many times rarer than wanted the sampled statistics are taken to stay in the budget; and
+        ``budget`` itself."""
+        cadence = self._sampler.cadence
+        return {**self._costs.summary(), "thinned": cadence.thinned, "budget": cadence.budget}
 
     # Entries from the training loop ---------------------------------------------------------------------------------
 
@@ -361,13 +362,13 @@ class Capture:
         sample = self._sampler.before(self._draft.step, number, optimizer, columns)
         if sample is not None:
             self._draft.samples.append(sample)
-        self._sampling += self._timer() - begun
+        self._costs.sampling += self._timer() - begun
 
     def _end_sample(self, number: int) -> None:
         begun = self._timer()
         if self._sampler.after(number):
-            self._sampler.cadence.account(self._sampling + self._timer() - begun, self._costs.step_time)
-            self._sampling = 0.0
+            self._costs.sampling += self._timer() - begun
+            self._sampler.cadence.account(self._costs.sampling, self._costs.step_time, self._costs.fixed)
 
     def _end_step(self, number: int, optimizer: Optimizer) -> None:
         self._steps.taken()

@@ -12,24 +12,31 @@ class Costs:
     """Seconds spent in our calls, per step, over the last ``window`` steps."""
 
     def __init__(self, window: int = 128) -> None:
-        self._steps: deque[tuple[float, float]] = deque(maxlen=window)
+        self._steps: deque[tuple[float, float, float]] = deque(maxlen=window)
         self.spent = 0.0
         """Seconds spent in the step in progress; whoever spends them adds them."""
+        self.sampling = 0.0
+        """Of those, the seconds for sampled statistics."""
 
     def step(self, duration: float) -> None:
         """A step has ended that took ``duration`` seconds in all."""
-        self._steps.append((self.spent, duration))
-        self.spent = 0.0
+        self._steps.append((self.spent, self.sampling, duration))
+        self.spent = self.sampling = 0.0
 
     @property
     def step_time(self) -> float:
         """Mean seconds of a step; infinite before the second one."""
-        return sum(duration for _, duration in self._steps) / len(self._steps) if self._steps else math.inf
+        return sum(step[2] for step in self._steps) / len(self._steps) if self._steps else math.inf
+
+    @property
+    def fixed(self) -> float:
+        """Mean seconds of a step that go into what is measured at every step; 0 before the second one."""
+        return sum(step[0] - step[1] for step in self._steps) / len(self._steps) if self._steps else 0.0
 
     def summary(self) -> dict[str, float]:
         """``us_per_step`` (mean) and ``share_of_step``; empty before the second step."""
-        spent = sum(ours for ours, _ in self._steps)
-        whole = sum(duration for _, duration in self._steps)
+        spent = sum(step[0] for step in self._steps)
+        whole = sum(step[2] for step in self._steps)
         if not whole:
             return {}
         return {"us_per_step": 1e6 * spent / len(self._steps), "share_of_step": spent / whole}

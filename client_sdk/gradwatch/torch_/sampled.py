@@ -50,14 +50,16 @@ Rows: TypeAlias = dict[str, tuple[Columns, Floats]]
 
 
 class Cadence:
-    """Every how many steps to sample, so that it costs at most ``budget`` of the step time.
+    """Every how many steps to sample, so that watching costs at most ``budget`` of the step time.
+
+    What is measured at every step comes first; samples get what it leaves, or a quarter of the budget where it leaves less.
 
     Args:
         budget: share of the step time, such as 0.01; 0 for never.
     """
 
     def __init__(self, budget: float) -> None:
-        self._budget = budget
+        self.budget = budget
         self._cost = 0.0
         self.every = _EVERY
 
@@ -68,7 +70,7 @@ class Cadence:
 
     def due(self, step: int) -> bool:
         """Whether to sample at this step."""
-        return self._budget > 0 and step % self.every == 0
+        return self.budget > 0 and step % self.every == 0
 
     def eve(self, step: int) -> bool:
         """Whether the next step is due, and the gradient of this one will be wanted."""
@@ -76,12 +78,14 @@ class Cadence:
 
     def wants(self, step: int) -> bool:
         """Whether there is anything to do at this step."""
-        return self._budget > 0 and (step + 1) % self.every <= 1
+        return self.budget > 0 and (step + 1) % self.every <= 1
 
-    def account(self, cost: float, step_time: float) -> None:
-        """A sample has cost so many seconds in the training thread, where a step takes ``step_time``."""
+    def account(self, cost: float, step_time: float, fixed: float = 0.0) -> None:
+        """A sample has cost so many seconds in the training thread, where a step takes ``step_time``, of which ``fixed``
+        are for what is measured at every step."""
         self._cost = cost if not self._cost else 0.7 * self._cost + 0.3 * cost
-        allowed = self._budget * step_time
+        whole = self.budget * step_time
+        allowed = whole if math.isinf(whole) else max(whole - fixed, whole / 4)
         self.every = _EVERY
         while self._cost > allowed * self.every and self.every < _LONGEST:
             self.every *= 2

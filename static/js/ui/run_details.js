@@ -8,6 +8,8 @@ import { el } from "./element.js";
 const COST = {
   us_per_step: ["per step", (value) => (value < 1000 ? `${formatNumber(value)}\u00a0µs` : `${formatNumber(value / 1000)}\u00a0ms`)],
   share_of_step: ["share of step time", (value) => `${formatNumber(value * 100, 2)}\u00a0%`],
+  budget: ["budget", (value) => `${formatNumber(value * 100, 2)}\u00a0%`],
+  thinned: ["sampled rarer", (value) => `${formatNumber(value)}\u00a0×`],
   bytes_per_s: ["sent", (value) => `${formatBytes(value)}/s`],
   queue: ["waiting frames", formatCount],
   spooled: ["frames on disk", formatCount],

@@ -189,6 +189,40 @@ def test_the_cadence_keeps_the_budget() -> None:
     assert cadence.every == 40_960
 
 
+def test_what_every_step_costs_comes_first() -> None:
+    cadence = Cadence(0.01)
+    cadence.account(cost=0.00055, step_time=0.01, fixed=0.00004)
+    assert cadence.every == 10
+    cadence.account(cost=0.00055, step_time=0.01, fixed=0.00008)
+    assert cadence.every == 40, "a quarter of the budget is left"
+    cadence.account(cost=0.00055, step_time=0.01, fixed=1.0)
+    assert cadence.every == 40
+
+
+@pytest.mark.parametrize(("pause", "thinned"), [(0.01, True), (1000.0, False)])
+def test_over_budget_only_samples_are_thinned(watch: Watch, pause: float, thinned: bool) -> None:
+    now = [0.0]
+
+    def timer() -> float:
+        now[0] += 0.001
+        return now[0]
+
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    capture, seen = watch(model, optimizers=[optimizer], timer=timer)
+    for _ in range(200):
+        model(X).mean().backward()
+        now[0] += pause
+        optimizer.step()
+        seen.pending[-1].resolve()
+    cost = capture.cost()
+    assert (cost["thinned"] > 1) == thinned
+    assert (cost["share_of_step"] > cost["budget"]) == thinned
+    assert len(seen.pending) == 200
+    seen.pending, seen._frames = seen.pending[-1:], []
+    assert len(seen.frames[0].values["grad_norm"]) == 6
+
+
 def test_due_steps_are_on_the_grid_of_the_cadence() -> None:
     cadence = Cadence(0.01)
     due = [step for step in range(100) if cadence.due(step)]
