@@ -1,0 +1,1 @@
+"""What watching costs, beside its limit and beside other tools."""

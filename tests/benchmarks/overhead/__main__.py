@@ -1,0 +1,83 @@
+"""What watching costs in the training thread, as ratios to one ``torch.stack(torch._foreach_norm(grads))``.
+
+``python -m tests.benchmarks.overhead [--steps N] [--models mlp,deep,gpt] [--peers]``. All variants are taken in turn within
+the same steps of real training, on one torch thread, so that what else the machine does hits them alike. With ``--peers``
+wandb, Trackio and TensorBoard are installed into a folder that is thrown away, and record the same norms, offline.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+
+import torch
+
+from . import peers
+from .calls import callbacks
+from .models import MODELS
+from .sizes import bytes_per_value, import_seconds
+from .steps import Recording, ours, whole_steps
+from .timing import Times, idleness
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints the sizes, and a few lines for each model."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.overhead", description=__doc__)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--blocks", type=int, default=6, help="blocks of 5 whole steps")
+    parser.add_argument("--models", default="mlp,deep,gpt")
+    parser.add_argument("--peers", action="store_true", help="beside wandb, Trackio and TensorBoard")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    print(f"torch {torch.__version__}, one thread, {options.steps} steps; medians [quartiles]; {idleness()}")
+    one, all_of_it = bytes_per_value()
+    print(
+        f"{one:.3f} bytes on the wire per tensor and step for one statistic, {all_of_it:.3f} with all of a frame"
+    )
+    for statement in ("import gradwatch", "import gradwatch; gradwatch.watch"):
+        print(f"{1e3 * import_seconds(statement):.0f} ms  {statement}")
+    with ExitStack() as stack:
+        logs: Mapping[str, peers.Log] = {}
+        watches: Mapping[str, Recording] = {}
+        if options.peers:
+            folder = stack.enter_context(peers.installed())
+            logs, watches = peers.logs(folder), peers.watches()
+        else:
+            os.environ["GRADWATCH_DIR"] = stack.enter_context(tempfile.TemporaryDirectory())
+        for name in options.models.split(","):
+            steps = options.steps if name != "gpt" else max(8, options.steps // 6)
+            in_calls(name, callbacks(MODELS[name], steps, logs), logs)
+            recordings = {"gradwatch": ours, **peers.recordings(logs), **watches}
+            in_whole_steps(name, whole_steps(MODELS[name], recordings, options.blocks), recordings)
+
+
+def in_calls(name: str, times: Times, logs: Mapping[str, peers.Log]) -> None:
+    """Time in the calls of each, on the training thread."""
+    pairs = zip(times.seconds["clip + ours"], times.seconds["clip"], strict=True)
+    extra = statistics.median(watched - plain for watched, plain in pairs) / times.median("foreach")
+    print(
+        f"{name:5} foreach {1e6 * times.median('foreach'):6.0f} us | ours/foreach {times.ratio('ours', 'foreach')} | "
+        f"beside clip_grad_norm_ +{extra:.2f}"
+    )
+    for other in logs:
+        print(f"{name:5} ours/{other} {times.ratio('ours', other)}")
+
+
+def in_whole_steps(name: str, times: Times, recordings: Mapping[str, Recording]) -> None:
+    """What a step costs more with each, background work included."""
+    plain = times.median("plain")
+    print(f"{name:5} plain step {times.typical('plain')}")
+    for other in recordings:
+        low, middle, high = (1e6 * (q - plain) for q in statistics.quantiles(times.seconds[other], n=4))
+        print(
+            f"{name:5} {other:24} {middle:+8.0f} [{low:+.0f}..{high:+.0f}] us, {1e-4 * middle / plain:+.1f} %"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""The models whose training is watched, and an optimizer that does nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+
+__all__ = ["MODELS", "Make", "Still"]
+
+Make: TypeAlias = "Callable[[], tuple[nn.Module, torch.Tensor]]"
+
+
+class Deep(nn.Module):
+    """200 blocks of four small tensors each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            [nn.Sequential(nn.LayerNorm(128), nn.Linear(128, 128)) for _ in range(200)]
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            x = x + 0.1 * torch.tanh(block(x))
+        return x
+
+
+class Gpt(nn.Module):
+    """A small Transformer of 10 million parameters on token ids."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(500, 384)
+        layer = nn.TransformerEncoderLayer(384, 6, 1536, dropout=0.0, batch_first=True, norm_first=True)
+        self.layers = nn.TransformerEncoder(layer, 6, enable_nested_tensor=False)
+        self.head = nn.Linear(384, 500)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.head(self.layers(self.embed(ids)))
+        return out
+
+
+def mlp() -> tuple[nn.Module, torch.Tensor]:
+    """40 tensors."""
+    layers: list[nn.Module] = []
+    for _ in range(20):
+        layers += [nn.Linear(256, 256), nn.ReLU()]
+    return nn.Sequential(*layers), torch.randn(64, 256)
+
+
+def deep() -> tuple[nn.Module, torch.Tensor]:
+    """800 tensors."""
+    return Deep(), torch.randn(32, 128)
+
+
+def gpt() -> tuple[nn.Module, torch.Tensor]:
+    """76 tensors, 11 million parameters."""
+    return Gpt(), torch.randint(0, 500, (4, 64))
+
+
+MODELS: dict[str, Make] = {"mlp": mlp, "deep": deep, "gpt": gpt}
+
+
+class Still(torch.optim.Optimizer):
+    """Steps without doing anything: its hooks are called by hand, as torch would, and timed."""
+
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(list(parameters), {"lr": 0.1})
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Nothing."""
