@@ -222,6 +222,20 @@ class Run:
 
     # --- what gradwatch itself calls ----------------------------------------------------------------------------------
 
+    @property
+    def waiting(self) -> int:
+        """How many frames, scalars and marks the sender has not taken yet."""
+        return len(self._outbox)
+
+    def replay(self, step: int, at: float, norms: Mapping[str, float], scalars: Mapping[str, float]) -> None:
+        """:meth:`record` for what happened at another time, ``at`` in Unix seconds. Either mapping may be empty."""
+        if not self._inert:
+            with self._shield.guard("run.replay"):
+                if norms:
+                    self._recorder.record(step, at, norms)
+                for name, value in scalars.items():
+                    self._outbox.put_scalar(ScalarPoint(name, step, at, value))
+
     def attach(self, capture: CaptureLike) -> None:
         """``capture`` says from now on which step it is."""
         self._capture = capture

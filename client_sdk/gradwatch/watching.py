@@ -59,6 +59,7 @@ def watch(
     resume: str | None = None,
     budget: float = 0.01,
     ranks: bool = False,
+    started_at: float | None = None,
     mode: str | None = None,
     server: str | None = None,
     token: str | None = None,
@@ -88,6 +89,7 @@ def watch(
         ranks: every process of a distributed run sends each step. By default those that hold shards do (FSDP2, tensor
             parallel); of equal ones (DDP) the first does, the others send their own norms every 50 steps. What is logged
             and marked is taken from the first.
+        started_at: when it began (Unix seconds), for a run that is told afterwards.
         mode: ``online``, ``offline`` (to disk only), ``local`` (judged in this process: no server, nothing on disk; see
             ``run.incidents`` and ``run.health``) or ``disabled`` (``GRADWATCH_MODE``).
         server: address of the server (``GRADWATCH_SERVER``); default: the local one.
@@ -121,7 +123,7 @@ def watch(
         **shared,
         stream=run_id(os.urandom),
         start_step=first,
-        started_at=time.time(),
+        started_at=time.time() if started_at is None else started_at,
         rank=place.rank,
         world_size=place.world,
         parts=place.parts,

@@ -12,6 +12,7 @@ from typing import Final, TextIO
 from gradwatch import __version__
 from gradwatch.cli import Command
 from gradwatch.errors import ConfigError
+from gradwatch.event_logs import import_logs
 
 from .config import Config
 from .store import Store
@@ -95,11 +96,46 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _configure_import(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, help=f"a .{ARCHIVE} file of gradwatch export")
+    parser.add_argument(
+        "file", type=Path, help=f"a .{ARCHIVE} file of gradwatch export, or a folder with TensorBoard logs"
+    )
     _add_database(parser)
+    logs = parser.add_argument_group(
+        "TensorBoard logs", "They are told to a running server, as trainings are."
+    )
+    logs.add_argument("--follow", action="store_true", help="go on as the logs grow, until Ctrl-C")
+    logs.add_argument("--project", help="what the runs are listed under (default: the folder's name)")
+    logs.add_argument(
+        "--norms", default="grad_norm/", metavar="PREFIX", help="tags of gradient norms begin so"
+    )
+    logs.add_argument("--server", help="address of the server (default: GRADWATCH_SERVER or the local one)")
 
 
 def _import(arguments: argparse.Namespace) -> int:
+    return _import_logs(arguments) if arguments.file.is_dir() else _import_archive(arguments)
+
+
+def _import_logs(arguments: argparse.Namespace) -> int:
+    if arguments.database:
+        raise ConfigError(
+            "TensorBoard logs go to a server: start it on that database, and leave --db out here"
+        )
+    root: Path = arguments.file
+    meter = Meter()
+    options = {"project": arguments.project or root.resolve().name, "server": arguments.server}
+    try:
+        count = import_logs(
+            root, options=options, prefix=arguments.norms, follow=arguments.follow, progress=meter
+        )
+    finally:
+        meter.end()
+    print(f"{count} run{'s' * (count != 1)} from {root}")
+    return 0
+
+
+def _import_archive(arguments: argparse.Namespace) -> int:
+    if arguments.follow:
+        raise ConfigError("--follow is for a folder with TensorBoard logs")
     store = Store.open(_address(arguments))
     meter = Meter()
     try:
@@ -144,7 +180,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 _Row = tuple[str, str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]
 _ROWS: Final[tuple[_Row, ...]] = (
     ("export", "write runs to files", _configure_export, _export),
-    ("import", "take in exported runs; the server must not be running", _configure_import, _import),
+    ("import", "take in exported runs (without a server), or TensorBoard logs", _configure_import, _import),
     ("backup", "copy the database while it is used", _configure_backup, _backup),
     ("doctor", "check everything that is stored", _add_database, _doctor),
 )
