@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
+import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -73,3 +77,54 @@ def test_a_moment_keeps_range_layer_step_and_theme(stage: Stage, watched: Watch)
     following = browser.open(live)
     expect(following.locator("html")).to_have_attribute("data-theme", "light")
     expect(following.locator("[data-colouring=deviation]")).to_have_attribute("aria-pressed", "true")
+
+
+@pytest.mark.parametrize("allowed", [True, False], ids=["allowed", "not allowed"])
+def test_a_link_shows_in_a_frame_of_another_page_where_that_is_allowed(
+    tmp_path: Path, watched: Watch, allowed: bool
+) -> None:
+    with contextlib.ExitStack() as stack:
+        origin, write = stack.enter_context(notebook())
+        ancestors = f"'self' {origin}" if allowed else "'self'"
+        stage = stack.enter_context(staged(tmp_path, frame_ancestors=ancestors))
+        stage.run("one", name="baseline", project="digits")
+        made = stage.ask("POST", "/shares", {"run": "one"})
+        write(f'<!doctype html><link rel=icon href="data:,"><iframe src="{made["url"]}"></iframe>')
+        browser = watched(stage)
+        if not allowed:
+            browser.allow("frame-ancestors")
+        page = browser.open("/healthz", ready=False)
+        if allowed:
+            page.goto(origin)
+            frame = page.frame_locator("iframe")
+            expect(frame.locator("#run-name")).to_have_text("baseline")
+            expect(frame.locator("body[data-ready]")).to_have_count(1)
+        else:
+            with page.expect_console_message(lambda message: "frame-ancestors" in message.text):
+                page.goto(origin)
+            expect(page.frame_locator("iframe").locator("#run-name")).to_have_count(0)
+
+
+@contextlib.contextmanager
+def notebook() -> Iterator[tuple[str, Callable[[str], None]]]:
+    """Another server with one page: its origin, and what sets the page."""
+    text = [b""]
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(text[0])
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", lambda page: text.__setitem__(0, page.encode())
+        finally:
+            server.shutdown()
+            thread.join()
