@@ -81,6 +81,9 @@ class Config:
     log_format: str = "plain"
     """``plain`` for people, ``json`` for machines. ``GRADWATCH_LOG_FORMAT``."""
 
+    health: bool = True
+    """Whether runs are watched for incidents. ``GRADWATCH_HEALTH``, ``on`` or ``off``."""
+
     @classmethod
     def build(cls, environ: Mapping[str, str], **given: Any) -> Config:
         """``given`` (what is None is left out) wins over the environment, which wins over defaults.
@@ -99,6 +102,8 @@ class Config:
         for name in ("allowed_origins", "notify_allow", "trusted_proxies"):
             if isinstance(said.get(name), str):
                 said[name] = tuple(said[name].replace(",", " ").split())
+        if isinstance(said.get("health"), str):
+            said["health"] = _switch(said["health"], "GRADWATCH_HEALTH")
         if said.get("public_url"):
             said["public_url"] = check_server(said["public_url"], "--public-url")
         if said.get("root_path"):
@@ -146,6 +151,7 @@ _VARIABLES: Final = {
     "log_format": "GRADWATCH_LOG_FORMAT",
     "trusted_user_header": "GRADWATCH_TRUSTED_USER_HEADER",
     "trusted_proxies": "GRADWATCH_TRUSTED_PROXIES",
+    "health": "GRADWATCH_HEALTH",
 }
 
 
@@ -167,6 +173,13 @@ def _port(value: Any) -> int:
     if not 0 <= port <= 65535:
         raise ConfigError(f"--port cannot be {value!r}: give a number from 1 to 65535, or 0 for any free one")
     return port
+
+
+def _switch(text: str, where: str) -> bool:
+    known = {"on": True, "off": False}
+    if text.lower() not in known:
+        raise ConfigError(f"{where} cannot be {text!r}: use on or off")
+    return known[text.lower()]
 
 
 def _prefix(text: str) -> str:

@@ -70,9 +70,19 @@ class HealthWatch:
         hub: hears of a run's health as it changes.
         announce: tells every page of an incident; called on the event loop.
         clock: seconds since 1970.
+        enabled: without it nothing is judged.
     """
 
-    def __init__(self, store: Store, hub: Hub, announce: Announce, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        hub: Hub,
+        announce: Announce,
+        clock: Callable[[], float],
+        *,
+        enabled: bool = True,
+    ) -> None:
+        self._enabled = enabled
         self._store = store
         self._hub = hub
         self._announce = announce
@@ -111,6 +121,8 @@ class HealthWatch:
         marks: Iterable[RunMark] = (),
     ) -> None:
         """Numbers of the newest segment of a run that are now stored. Never waits."""
+        if not self._enabled:
+            return
         with self._lock:
             case = self._cases.get(run.id)
             if case is None or case.segment < segment:

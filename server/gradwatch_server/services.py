@@ -155,7 +155,7 @@ async def open_services(
         alerting = Alerting(store, announce, clock, courier)
         sharing = Sharing(store.database, clock, keyring.key)
         await asyncio.to_thread(alerting.load)
-        health = HealthWatch(store, hub, _finder(announce, alerting), clock)
+        health = HealthWatch(store, hub, _finder(announce, alerting), clock, enabled=config.health)
         pipeline = Pipeline(store, hub, announce, alerting, health, clock)
         services = Services(
             config=config,

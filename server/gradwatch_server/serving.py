@@ -55,6 +55,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--root-path", help="path prefix that a proxy leaves in front of every path, such as /gradwatch")
     add("--token", help="shared secret for trainers and people (better: GRADWATCH_TOKEN)")
     add("--log-format", help="plain or json")
+    add(
+        "--no-health",
+        dest="health",
+        action="store_false",
+        default=None,
+        help="do not look for incidents in what arrives",
+    )
     add("--frame-ancestors", help="who may show the pages in a frame, as a CSP source list (default 'self')")
     add("--allowed-origins", help="further origins of pages, such as a notebook server's")
     add(

@@ -57,11 +57,11 @@ def names(tensors: int) -> list[str]:
     ]
 
 
-def serve(pipe: Connection, directory: Path) -> None:
+def serve(pipe: Connection, directory: Path, health: bool = True) -> None:
     """The whole server, in a process of its own."""
     from gradwatch_server.app import create_app
 
-    config = Config.build({}, directory=directory, port=0)
+    config = Config.build({}, directory=directory, port=0, health=health)
     listener = bind(config)
     port = int(listener.getsockname()[1])
     server = _Server(create_app(config), port, lambda services: pipe.send((port, services.keyring.key)))
@@ -92,11 +92,11 @@ def receive_only(pipe: Connection, directory: Path) -> None:
 
 
 def with_server(
-    target: Callable[[Connection, Path], None], directory: Path, work: Callable[[int, str], float]
+    target: Callable[..., None], directory: Path, work: Callable[[int, str], float], *given: object
 ) -> float:
     """``work(port, key)`` beside a server process."""
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=target, args=(theirs, directory))
+    process = multiprocessing.get_context("spawn").Process(target=target, args=(theirs, directory, *given))
     process.start()
     try:
         port, key = ours.recv()
@@ -183,9 +183,12 @@ def main() -> None:
         path = Path(folder)
         raw = with_server(receive_only, path, lambda port, _: send_raw(port, messages, given.seconds))
         bare = store_alone(path, records, first, given.seconds)
-        whole = with_server(
-            serve, path, lambda port, key: send_acknowledged(port, key, messages, first, given.seconds)
-        )
+
+        def send(port: int, key: str) -> float:
+            return send_acknowledged(port, key, messages, first, given.seconds)
+
+        whole = with_server(serve, path, send, False)
+        judged = with_server(serve, path, send, True)
     print(
         f"{given.tensors} tensors, {given.steps_per_batch} steps a batch, {len(messages[0]):,} bytes a message"
     )
@@ -193,6 +196,7 @@ def main() -> None:
         ("socket, receive only", raw),
         ("store alone, durable", bare),
         ("server, acknowledged", whole),
+        ("the same, health on", judged),
     ):
         print(f"{label:22} {rate:10,.0f} messages/s {rate * values / 1e6:8.2f} M values/s")
     print(f"server / store alone   {whole / bare:10.2f}")

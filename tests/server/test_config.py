@@ -65,6 +65,7 @@ def test_loopback(host: str, expected: bool) -> None:
         ({"database": "redis://x"}, "give a file name"),
         ({"public_url": "ftp://x"}, "--public-url cannot be"),
         ({"trusted_proxies": "10.0.0.0/8, proxy.example"}, "--trusted-proxies cannot be 'proxy.example'"),
+        ({"health": "perhaps"}, "use on or off"),
         ({"root_path": "/a b"}, "--root-path cannot be"),
         ({"root_path": '/"><script>'}, "--root-path cannot be"),
     ],
@@ -72,6 +73,12 @@ def test_loopback(host: str, expected: bool) -> None:
 def test_what_cannot_be_used_is_refused(given: dict[str, str], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         Config.build({}, **given)
+
+
+def test_the_health_engine_may_be_off() -> None:
+    assert Config.build({}).health
+    assert not Config.build({"GRADWATCH_HEALTH": "off"}).health
+    assert Config.build({"GRADWATCH_HEALTH": "off"}, health=True).health
 
 
 def test_database_names(tmp_path: Path) -> None:

@@ -180,3 +180,13 @@ def test_the_kinds_are_listed_with_their_detectors(server: Running) -> None:
         kinds = {one["key"]: one for one in api.get("/api/v1/health/kinds").json()["kinds"]}
     assert {"exploding", "vanishing", "nonfinite", "diverging"} <= set(kinds)
     assert all(one["detectors"] for one in kinds.values())
+
+
+def test_without_the_engine_nothing_is_judged_and_all_is_stored(tmp_path: Path) -> None:
+    with serving(tmp_path, health=False) as server, Trainer(server, hello()) as trainer:
+        trainer.send(schema(NAMES))
+        trainer.finish(send(trainer, 0, STEPS, 1))
+        with server.owner() as api:
+            assert api.get("/api/v1/runs/run-1/incidents").json()["incidents"] == []
+            assert api.get("/api/v1/runs/run-1").json()["run"]["last_step"] == STEPS - 1
+        assert server.services.health.judged_frames == 0

@@ -118,9 +118,11 @@ def _decode_axis(reader: _Reader) -> tuple[npt.NDArray[np.float64], npt.NDArray[
 
 
 def _are_steps(steps: npt.NDArray[np.float64]) -> bool:
-    first, last = steps[0], steps[-1]
+    first, last = float(steps[0]), float(steps[-1])
     if not (first >= 0 and last < limits.MAX_STEP):
         return False
+    if len(steps) == 1:  # as most batches of a slow training have
+        return first.is_integer()
     return bool((steps == np.floor(steps)).all() and (np.diff(steps) > 0).all())
 
 
