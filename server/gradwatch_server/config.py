@@ -84,6 +84,13 @@ class Config:
     health: bool = True
     """Whether runs are watched for incidents. ``GRADWATCH_HEALTH``, ``on`` or ``off``."""
 
+    max_size: int = 10_000_000_000
+    """Bytes of numbers above which the oldest exact values are thinned to the pyramid; 0 for no limit. ``GRADWATCH_MAX_SIZE``,
+    such as ``50GB`` or ``off``."""
+
+    exact_days: float = 0.0
+    """Exact values of runs that have been silent for more days are thinned; 0: not by age. ``GRADWATCH_EXACT_DAYS``."""
+
     @classmethod
     def build(cls, environ: Mapping[str, str], **given: Any) -> Config:
         """``given`` (what is None is left out) wins over the environment, which wins over defaults.
@@ -104,6 +111,10 @@ class Config:
                 said[name] = tuple(said[name].replace(",", " ").split())
         if isinstance(said.get("health"), str):
             said["health"] = _switch(said["health"], "GRADWATCH_HEALTH")
+        if isinstance(said.get("max_size"), str):
+            said["max_size"] = _size(said["max_size"], "--max-size")
+        if "exact_days" in said:
+            said["exact_days"] = _days(said["exact_days"], "--exact-days")
         if said.get("public_url"):
             said["public_url"] = check_server(said["public_url"], "--public-url")
         if said.get("root_path"):
@@ -152,6 +163,8 @@ _VARIABLES: Final = {
     "trusted_user_header": "GRADWATCH_TRUSTED_USER_HEADER",
     "trusted_proxies": "GRADWATCH_TRUSTED_PROXIES",
     "health": "GRADWATCH_HEALTH",
+    "max_size": "GRADWATCH_MAX_SIZE",
+    "exact_days": "GRADWATCH_EXACT_DAYS",
 }
 
 
@@ -180,6 +193,31 @@ def _switch(text: str, where: str) -> bool:
     if text.lower() not in known:
         raise ConfigError(f"{where} cannot be {text!r}: use on or off")
     return known[text.lower()]
+
+
+_UNITS: Final = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([KMGT]?B?)", re.ASCII | re.IGNORECASE)
+
+
+def _size(text: str, where: str) -> int:
+    """``10GB`` in bytes."""
+    if text.lower() == "off":
+        return 0
+    found = _SIZE.fullmatch(text)
+    unit = found[2].upper() if found else ""
+    if found is None:
+        raise ConfigError(f"{where} cannot be {text!r}: give a size such as 10GB, or off")
+    return int(float(found[1]) * _UNITS[unit.rstrip("B") + "B"])
+
+
+def _days(value: str | float, where: str) -> float:
+    try:
+        days = float(value)
+    except ValueError:
+        days = -1.0
+    if not 0 <= days < 36_500:
+        raise ConfigError(f"{where} cannot be {value!r}: give a number of days, or 0")
+    return days
 
 
 def _prefix(text: str) -> str:

@@ -25,6 +25,7 @@ from .notify.guard import allowed_networks
 from .pipeline import Announcer, Pipeline
 from .sharing import Sharing
 from .store import Store, StreamHandle
+from .store.retention import Limits as StoreLimits
 from .store.token_queries import list_tokens
 from .web.keyring import Keyring, local_token, stable_id
 from .web.sessions import Codes, Nonces, Sessions
@@ -139,7 +140,8 @@ async def open_services(
     """
     token = config.token or await asyncio.to_thread(local_token, config.directory)
     keyring = Keyring(token, clock, insecure_open=config.insecure_open)
-    store = await asyncio.to_thread(Store.open, config.database, clock=clock)
+    limits = StoreLimits(most_bytes=config.max_size, exact_days=config.exact_days)
+    store = await asyncio.to_thread(Store.open, config.database, clock=clock, limits=limits)
     try:
         hub = Hub(await asyncio.to_thread(store.revision))
         for named in await asyncio.to_thread(store.database.read, list_tokens):

@@ -62,6 +62,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="do not look for incidents in what arrives",
     )
+    add(
+        "--max-size", help="size of the database above which old exact values are thinned (default 10GB; off)"
+    )
+    add("--exact-days", help="thin the exact values of runs that have been silent for so many days")
     add("--frame-ancestors", help="who may show the pages in a frame, as a CSP source list (default 'self')")
     add("--allowed-origins", help="further origins of pages, such as a notebook server's")
     add(

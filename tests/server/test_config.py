@@ -66,6 +66,10 @@ def test_loopback(host: str, expected: bool) -> None:
         ({"public_url": "ftp://x"}, "--public-url cannot be"),
         ({"trusted_proxies": "10.0.0.0/8, proxy.example"}, "--trusted-proxies cannot be 'proxy.example'"),
         ({"health": "perhaps"}, "use on or off"),
+        ({"max_size": "much"}, "such as 10GB"),
+        ({"max_size": "-1GB"}, "such as 10GB"),
+        ({"exact_days": "-1"}, "a number of days"),
+        ({"exact_days": "nan"}, "a number of days"),
         ({"root_path": "/a b"}, "--root-path cannot be"),
         ({"root_path": '/"><script>'}, "--root-path cannot be"),
     ],
@@ -79,6 +83,14 @@ def test_the_health_engine_may_be_off() -> None:
     assert Config.build({}).health
     assert not Config.build({"GRADWATCH_HEALTH": "off"}).health
     assert Config.build({"GRADWATCH_HEALTH": "off"}, health=True).health
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("10GB", 10**10), ("1.5 tb", 15 * 10**11), ("2000", 2000), ("3M", 3 * 10**6), ("off", 0)],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert Config.build({"GRADWATCH_MAX_SIZE": text}).max_size == size
 
 
 def test_database_names(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The thread that keeps the store in order while runs stream: compaction, and the space of deleted runs."""
+"""The thread that keeps the store in order while runs stream: compaction, limits, and the space of what is gone."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ..errors import StoreError
 from . import block_queries, writes
 from .compactor import Compactor, Lane
 from .database import Database
+from .retention import Limits, Retention
 from .series import CHUNK_STEPS
 
 __all__ = ["Background"]
@@ -18,6 +19,10 @@ __all__ = ["Background"]
 RETRY_S: Final = 2.0
 BEHIND_BYTES: Final = 256 << 20
 """How much may wait to be put in order before acknowledgements are held back. It is durable all the same."""
+
+LOOK_BYTES: Final = 64 << 20
+LOOK_S: Final = 600.0
+"""After so many new bytes, or so long, it is looked again whether limits are passed."""
 
 _TRASH_ROWS: Final = 64
 """Big rows removed in one transaction, so that deleting a long run holds nobody up."""
@@ -34,9 +39,12 @@ class Background:
     ``start`` begins with what an earlier process left over.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, limits: Limits, clock: Callable[[], float]) -> None:
         self._database = database
         self._compactor = Compactor(database)
+        self._retention = Retention(database, limits, clock)
+        self._due_retention = True
+        self._fresh = 0
         self._one = threading.Lock()
         self._wake = threading.Condition()
         self._due: dict[Lane, bool] = {}
@@ -119,6 +127,13 @@ class Background:
             if lane is not None:
                 self._compact(lane, everything)
                 self._database.checkpoint()
+                if self._fresh > LOOK_BYTES:
+                    self._fresh, self._due_retention = 0, True
+                if self._due_retention:  # else a store that is never idle would grow without end
+                    self._thin()
+                return True
+            if self._due_retention:
+                self._thin()
                 return True
             if self._trash:
                 self._trash = self._database.write(
@@ -132,6 +147,10 @@ class Background:
                 ).result()
                 return True
         return False
+
+    def _thin(self) -> None:
+        self._due_retention = self._retention.work()
+        self._shrink = self._shrink or self._due_retention
 
     def _next(self) -> tuple[Lane | None, bool]:
         with self._wake:
@@ -151,16 +170,20 @@ class Background:
             with self._wake:
                 self._busy = ()
                 self._bytes[lane] = max(0, self._bytes.get(lane, 0) - nbytes)
+                self._fresh += nbytes
                 if more:
                     self._due[lane] = self._due.get(lane, False) or everything
                 elif everything and not self._due:  # nobody streams any more: the tail needs no room
                     self._shrink = True
             self._let_go()
 
+    def _is_due(self) -> bool:
+        return bool(self._due) or self._trash or self._shrink or self._due_retention
+
     def _look(self) -> None:
         lanes = self._database.read(block_queries.tail_lanes)
         with self._wake:
-            self._trash = True
+            self._trash = self._due_retention = True
             for lane in lanes:
                 self._due.setdefault(Lane(*lane), False)
 
@@ -168,8 +191,9 @@ class Background:
         looked = False
         while True:
             with self._wake:
-                while looked and not (self._stopping or self._due or self._trash or self._shrink):
-                    self._wake.wait()
+                while looked and not (self._stopping or self._is_due()):
+                    if not self._wake.wait(LOOK_S):
+                        self._due_retention = True
                 if self._stopping:
                     return
             try:

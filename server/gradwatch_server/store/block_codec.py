@@ -17,7 +17,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +36,9 @@ __all__ = [
     "encode_buckets",
     "encode_chunk",
     "encode_stub",
+    "kind_of",
     "stub_of",
+    "thin",
     "verify",
 ]
 
@@ -132,6 +134,22 @@ def encode_stub(stub: Stub) -> bytes:
     flags = _DERIVED if stub.derived else _THINNED
     head = _HEAD.pack(_VERSION, _CHUNK, flags, 4, len(stub.steps), stub.rows, 0)
     return _join(head, [shuffle(_deltas(stub.steps.astype(np.int64)))])
+
+
+def thin(body: bytes) -> bytes:
+    """What is left of a chunk when its values are not kept.
+
+    Raises:
+        StoreError: written by a newer version, or damaged.
+    """
+    *_, rows = _head(body, _CHUNK)
+    return encode_stub(Stub(chunk_steps(body), rows, derived=False))
+
+
+def kind_of(head: bytes) -> Literal["values", "derived", "thinned"]:
+    """What a chunk holds, from its first bytes."""
+    flags = head[2]
+    return "derived" if flags & _DERIVED else "thinned" if flags & _THINNED else "values"
 
 
 def stub_of(body: bytes) -> Stub | None:

@@ -15,7 +15,8 @@ __all__ = [
     "LOWEST",
     "SeriesKey",
     "block_bodies",
-    "bytes_by_run",
+    "chunk_heads",
+    "chunk_rows",
     "chunk_starts",
     "database_bytes",
     "find_series",
@@ -72,6 +73,15 @@ _BODIES: Final = (
     .where(_THIS_LEVEL & (_b.first_step >= bindparam("low")) & (_b.first_step < bindparam("high")))
     .order_by(_b.first_step)
     .limit(bindparam("most"))
+)
+_CHUNK_ROWS: Final = (
+    select(_b.first_step)
+    .where(_THIS_LEVEL & (_b.first_step >= bindparam("low")) & (_b.first_step < bindparam("high")))
+    .order_by(_b.first_step)
+    .limit(bindparam("most"))
+)
+_HEADS: Final = select(func.substr(_b.body, 1, 4)).where(
+    _THIS_LEVEL & (_b.first_step >= bindparam("low")) & (_b.first_step < bindparam("high"))
 )
 _NEWEST: Final = (
     select(_b.last_step, _b.body)
@@ -144,6 +154,18 @@ def block_bodies(
     return [(int(first), bytes(body)) for first, body in conn.execute(_BODIES, given)]
 
 
+def chunk_rows(conn: Connection, key: SeriesKey, segment: int, low: int, high: int, most: int) -> list[int]:
+    """Where the first ``most`` chunks begin that do so in ``low <= step < high``, in order."""
+    given = {**_given(key, segment), "level": 0, "low": low, "high": high, "most": most}
+    return [int(first) for first in conn.execute(_CHUNK_ROWS, given).scalars()]
+
+
+def chunk_heads(conn: Connection, key: SeriesKey, segment: int, low: int, high: int) -> list[bytes]:
+    """The first bytes of the chunks that begin in ``low <= step < high``."""
+    given = {**_given(key, segment), "level": 0, "low": low, "high": high}
+    return [bytes(head) for head in conn.execute(_HEADS, given).scalars()]
+
+
 def newest_blocks(conn: Connection, key: SeriesKey, segment: int, high: int) -> list[tuple[int, bytes]]:
     """The two newest chunks that begin below ``high``, the newest first: last step and body."""
     given = {**_given(key, segment), "level": 0, "high": high}
@@ -191,20 +213,6 @@ def tail_lanes(conn: Connection) -> list[tuple[int, int, int]]:
     """What has a tail: run, segment, rank."""
     rows = conn.execute(select(_t.run_no, _t.segment, _t.rank).distinct())
     return [(int(run_no), int(segment), int(rank)) for run_no, segment, rank in rows]
-
-
-def bytes_by_run(conn: Connection) -> dict[str, int]:
-    """How many bytes the numbers of each run take, as they are stored."""
-    found: dict[str, int] = {}
-    for table in (t.blocks, t.tail):
-        rows = conn.execute(
-            select(t.runs.c.id, func.sum(func.length(table.c.body)))
-            .join(t.runs, t.runs.c.no == table.c.run_no)
-            .group_by(t.runs.c.id)
-        )
-        for run_id, size in rows:
-            found[str(run_id)] = found.get(str(run_id), 0) + int(size)
-    return found
 
 
 def database_bytes(conn: Connection) -> int:

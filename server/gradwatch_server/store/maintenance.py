@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, select
 
 from ..errors import StoreError
 from . import tables as t
-from .block_codec import chunk_steps, decode_buckets, stub_of, verify
+from .block_codec import chunk_steps, decode_buckets, kind_of, verify
 from .block_queries import LOWEST, SeriesKey, block_bodies
 from .database import Reader
 from .engines import parse_url
@@ -130,9 +130,10 @@ def _is_sound_chunk(
     conn: Connection, key: SeriesKey, segment: int, first: int, last: int, body: bytes
 ) -> bool:
     steps = chunk_steps(body)
-    stub = stub_of(body)
-    if stub is not None and stub.derived and SegmentReader(conn, key, segment).chunk(first, body) is None:
-        return False
+    if kind_of(body) == "derived":
+        reader = SegmentReader(conn, key, segment)
+        if reader.chunk(first, body) is None and not reader.is_thinned(first, last + 1):
+            return False
     return bool(steps[0] >= first and steps[-1] == last and (np.diff(steps) > 0).all())
 
 

@@ -16,18 +16,20 @@ import numpy.typing as npt
 from sqlalchemy import Connection
 
 from ..models import Segment, Series, SeriesQuery, Values
-from .block_codec import chunk_steps, decode_buckets, decode_chunk, stub_of
+from .block_codec import chunk_steps, decode_buckets, decode_chunk, kind_of, stub_of
 from .block_queries import (
     HIGHEST,
     LOWEST,
     SeriesKey,
     block_bodies,
+    chunk_heads,
     levels_end,
     newest_blocks,
     tail_bodies,
 )
 from .derived import Origin, origin_of
 from .pyramid import Buckets, coarsen, fold
+from .retention_sql import thinned_before
 from .tail import Piece, unpack
 
 __all__ = [
@@ -115,6 +117,19 @@ class SegmentReader:
                 tensors = decode_chunk(below, source.series)
                 return self._origin.derive(tensors, stub.rows, self._key.series)
         return None
+
+    def is_thinned(self, low: int, high: int) -> bool:
+        """Whether exact values of ``low <= step < high`` are not kept any more."""
+        high = min(high, thinned_before(self._conn, self._key.run_no, self._segment))
+        if low >= high:
+            return False
+        low = low // CHUNK_STEPS * CHUNK_STEPS
+        heads = chunk_heads(self._conn, self._key, self._segment, low, high)
+        kinds = {kind_of(head) for head in heads}
+        if "derived" in kinds and self._origin is not None:
+            source = SeriesKey(self._key.run_no, self._origin.series, 0)
+            kinds |= {kind_of(head) for head in chunk_heads(self._conn, source, self._segment, low, high)}
+        return "thinned" in kinds
 
     def chunks(self, low: int, high: int) -> Iterator[Piece]:
         """What is kept of the stored chunks that begin at ``low <= step < high``, in order."""
@@ -282,6 +297,8 @@ def read_series(conn: Connection, key: SeriesKey, segments: Sequence[Segment], q
     if low >= high:
         return _Canvas(1, low, 0, rows, key.width).series()
     level = _level_for(low, high, query.points)
+    if level < LOWEST and any(s.reader.is_thinned(max(low, s.low), min(high, s.high)) for s in stretches):
+        level = LOWEST
     width = 4**level
     first, end = low // width, -(-high // width)
     canvas = _Canvas(width, first, end - first, rows, key.width)

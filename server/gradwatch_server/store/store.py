@@ -28,12 +28,14 @@ from ..models import (
 )
 from . import queries
 from .background import Background
-from .block_queries import SeriesKey, bytes_by_run, database_bytes, find_series
+from .block_queries import SeriesKey, database_bytes, find_series
 from .database import Database
 from .intake import Appended, Intake
 from .live import StreamHandle
 from .opening import OpenedStream
 from .rank_parts import StoredParts, stored_parts
+from .retention import Limits
+from .retention_sql import sizes_by_run, thinned_before
 from .schema import open_database
 from .series import read_series, read_values
 
@@ -57,22 +59,30 @@ class RunPage:
 class Store:
     """Opened by :meth:`open`. ``append`` is for one thread (the event loop); everything else for any."""
 
-    def __init__(self, database: Database, *, clock: Callable[[], float], background: bool) -> None:
+    def __init__(
+        self, database: Database, *, clock: Callable[[], float], background: bool, limits: Limits
+    ) -> None:
         self.database = database
-        self._background = Background(database)
+        self._background = Background(database, limits, clock)
         self._intake = Intake(database, self._background, clock)
         if background:
             self._background.start()
 
     @staticmethod
-    def open(url: str, *, clock: Callable[[], float] = time.time, background: bool = True) -> Store:
+    def open(
+        url: str,
+        *,
+        clock: Callable[[], float] = time.time,
+        background: bool = True,
+        limits: Limits | None = None,
+    ) -> Store:
         """The database at a path or address, created or brought up to date. Without ``background`` it is put in order only
         by :meth:`compact`.
 
         Raises:
             StoreError: it can't be used; the sentence says why and what to do.
         """
-        return Store(open_database(url), clock=clock, background=background)
+        return Store(open_database(url), clock=clock, background=background, limits=limits or Limits())
 
     def close(self) -> None:
         """Commits what waits, and closes."""
@@ -154,8 +164,12 @@ class Store:
         return self.database.read(queries.revision)
 
     def sizes(self) -> dict[str, int]:
-        """Bytes that the numbers of each run take. Looks at every block: not for each view of a page."""
-        return self.database.read(bytes_by_run)
+        """Bytes that the numbers of each run take."""
+        return self.database.read(sizes_by_run)
+
+    def thinned_before(self, run_id: str) -> int:
+        """The step below which exact values of the run are gone, but for those around incidents; 0 if none are."""
+        return sum(self._of_run(run_id, lambda conn, no: [thinned_before(conn, no)]))
 
     def size(self) -> int:
         """Bytes of the whole database."""

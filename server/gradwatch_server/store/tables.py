@@ -30,6 +30,7 @@ __all__ = [
     "lost",
     "marks",
     "metadata",
+    "run_sizes",
     "runs",
     "schemas",
     "segments",
@@ -38,6 +39,7 @@ __all__ = [
     "tail",
     "tensor_groups",
     "tensors",
+    "thinned",
     "trash",
 ]
 
@@ -235,3 +237,22 @@ counters: Final = Table(
 
 trash: Final = Table("trash", metadata, Column("run_no", BigInteger, primary_key=True, autoincrement=False))
 """Deleted runs whose big rows are still to be removed, bit by bit."""
+
+run_sizes: Final = Table(
+    "run_sizes",
+    metadata,
+    Column("run_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("exact", BigInteger, nullable=False),
+    Column("buckets", BigInteger, nullable=False),
+)
+"""Bytes of a run's chunks, and of its pyramid: kept up with every change, since looking at every block takes long."""
+
+thinned: Final = Table(
+    "thinned",
+    metadata,
+    Column("run_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("series", Integer, primary_key=True, autoincrement=False),
+    Column("segment", Integer, primary_key=True, autoincrement=False),
+    Column("before", BigInteger, nullable=False),
+)
+"""Exact values of steps below ``before`` are gone, but for what was worth keeping (:mod:`.retention`)."""

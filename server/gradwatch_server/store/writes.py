@@ -15,6 +15,7 @@ from .database import next_revision
 from .ingest import Changes
 from .live import SeriesRef
 from .plain import to_int32s, to_json
+from .retention_sql import add_sizes
 from .tail import pack
 
 __all__ = [
@@ -193,13 +194,15 @@ def put_blocks(
     if blocks:
         conn.execute(insert(t.blocks), [asdict(block) for block in blocks])
     c = t.blocks.c
+    exact = sum(len(block.body) for block in blocks if block.level == 0)
+    buckets = sum(len(block.body) for block in blocks if block.level)
     for block in merged:
         this = (c.run_no == run_no) & (c.series == block.series) & (c.segment == block.segment)
-        conn.execute(
-            update(t.blocks)
-            .where(this & (c.level == block.level) & (c.first_step == block.first_step))
-            .values(last_step=block.last_step, body=block.body)
-        )
+        this &= (c.level == block.level) & (c.first_step == block.first_step)
+        exact += len(block.body) - int(conn.execute(select(func.length(c.body)).where(this)).scalar() or 0)
+        conn.execute(update(t.blocks).where(this).values(last_step=block.last_step, body=block.body))
+    if blocks or merged:
+        add_sizes(conn, run_no, exact, buckets)
     if done:
         conn.execute(_TAIL_GONE, [{"b_id": id} for id in done])
     return True

@@ -15,6 +15,7 @@ from gradwatch_server.store import Store
 from gradwatch_server.store import tables as t
 from gradwatch_server.store.background import BEHIND_BYTES, Background
 from gradwatch_server.store.compactor import Lane
+from gradwatch_server.store.retention import Limits
 
 
 def count(store: Store, table: Table) -> int:
@@ -92,7 +93,7 @@ def test_acknowledgements_wait_while_compaction_is_far_behind(tmp_path: Path) ->
     store = Store.open(str(tmp_path / "gradwatch.db"), clock=lambda: 1000.0, background=False)
     stream = opened(store).stream
     store.append(stream, [declared(), batch(1, 0, np.ones((600, 4), np.float32))]).done.result(WAIT)
-    behind, lane, told = Background(store.database), Lane(stream.live.no, 0, 0), []
+    behind, lane, told = Background(store.database, Limits(), lambda: 1000.0), Lane(stream.live.no, 0, 0), []
     behind.when_keeping_up(lambda: told.append("at once"))
     assert told == ["at once"]
     gate = threading.Event()
