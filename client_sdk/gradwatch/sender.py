@@ -20,6 +20,7 @@ from .packer import Packer
 from .protocol import Heartbeat, Record, Welcome, encode
 from .protocol.messages import EndState, Incident
 from .protocol.session import Acked, IncidentReceived, Opened, Warned
+from .resources import EVERY_S
 from .shield import Shield
 from .waiter import Waiter
 
@@ -53,6 +54,7 @@ class Sender:
 
     Args:
         connection: None in offline mode.
+        resources: what training takes from the machine, asked every few seconds; None to leave it.
         cost: what watching costs (``us_per_step``, ``share_of_step``), for heartbeats.
         clock: Unix time.
         tell: gets sentences for the user.
@@ -68,6 +70,7 @@ class Sender:
         journal: Journal,
         connection: Connection | None,
         cost: Callable[[], dict[str, float]] = dict,
+        resources: Callable[[], dict[str, float]] | None = None,
         swallowed: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.time,
         tell: Callable[[str], None] = lambda text: None,
@@ -81,6 +84,7 @@ class Sender:
         self._journal = journal
         self._connection = connection
         self._cost = cost
+        self._resources = resources
         self._swallowed = swallowed
         self._clock = clock
         self._tell = tell
@@ -91,6 +95,8 @@ class Sender:
         self._failures_before = 0
         self._flushed_at = -FLUSH_OFFLINE_S
         self._beat_at = 0.0
+        self._sample_at: float | None = None
+        self._sampled_step = -1
         self._told: set[str] = set()
         self._sent_bytes = 0
         self._sent_since = 0.0
@@ -121,6 +127,7 @@ class Sender:
     def turn(self, now: float) -> float:
         """One round of work at monotonic time ``now``; gives how many seconds the next may wait."""
         self._talk(now)
+        self._sample(now)
         self._flush(now)
         self._send(now)
         self._journal.tend(now)
@@ -164,6 +171,17 @@ class Sender:
             return
         self._beat_at = now
         self._on_open(welcome)
+
+    def _sample(self, now: float) -> None:
+        """What the machine gives, as scalars of the newest step. Within a step of minutes it is told once."""
+        if self._sample_at is None:
+            self._sample_at = now + EVERY_S
+        step = self._outbox.last_step
+        if self._resources is None or now < self._sample_at or step <= self._sampled_step or self._ending:
+            return
+        self._sample_at, self._sampled_step = now + EVERY_S, step
+        for name, value in self._resources().items():
+            self._packer.add_scalar(name, step, self._clock(), value)
 
     def _flush(self, now: float) -> None:
         ending = self._ending

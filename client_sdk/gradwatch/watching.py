@@ -27,6 +27,7 @@ from .packer import Packer, short_name
 from .place import LOCAL_EVERY, LOCAL_NORM, Place
 from .protocol import Hello, Statistic, Tensor, Welcome
 from .protocol.messages import Incident
+from .resources import Resources
 from .run import NullRun, Run, read_number
 from .sender import Sender, SenderThread
 from .shield import Shield
@@ -305,6 +306,7 @@ class _Parts:
             journal=Journal(self._open_spool, tell=self.console.tell),
             connection=None if self.settings.mode == "offline" else connection,
             cost=self._captured.cost if self._captured is not None else dict,
+            resources=Resources.beside(self._captured) if self.place.rank == 0 else None,
             swallowed=lambda: sum(self.shield.counts.values()),
             tell=self.console.tell,
             on_open=self._opened,

@@ -20,6 +20,7 @@ from . import forked, patches
 from .backward import BackwardWatch
 from .catalog import Catalog
 from .costs import Costs
+from .data_wait import DataWait
 from .draft import Draft, statistics
 from .norms import Measurer, Norms
 from .optimizers import Optimizers, takes_closure
@@ -110,6 +111,8 @@ class Capture:
         self._last_begin: float | None = None
         self._costs = Costs()
         self._sampler = Sampler(self._catalog, Cadence(budget))
+        self.data_wait = DataWait()
+        """Seconds that the script has waited for data, None while it has used no loader."""
 
     @property
     def next_step(self) -> int:
@@ -130,6 +133,7 @@ class Capture:
             register_optimizer_step_post_hook(after).remove,
             patches.listen(self._listener()),
             self._backward.detach,
+            self.data_wait.attach(),
         ]
 
     def detach(self) -> None:

@@ -20,6 +20,7 @@ import { mount as mountKeys } from "../ui/run_keys.js";
 import { createModel, newestValue, valueAtStep } from "../ui/run_model.js";
 import { createPainter } from "../ui/run_painter.js";
 import { mount as mountReadout } from "../ui/run_readout.js";
+import { mount as mountResources } from "../ui/run_resources.js";
 import { mount as mountStrip } from "../ui/run_strip.js";
 import { mount as mountSuggest } from "../ui/run_suggest.js";
 import { mount as mountWhatIf } from "../ui/run_whatif.js";
@@ -191,6 +192,7 @@ mountStrip($("#strip"), store, { onAlert: showAlert, onIncident: showIncident })
 followIncidents(store, { run: first.run.id });
 mountIncidents($("#incident"), store, { onShow: showPlace });
 mountAlerts($("#alerts"), store, { onSelect: showAlert, limit: 12, empty: "No alert has fired in this run." });
+mountResources($("#resources"), store);
 mountDetails($("#details"), store);
 mountKey($("#heat-key"), store);
 mountFind($("#find"), $("#find-list"), store, { onChoose: (node) => pick(node) });

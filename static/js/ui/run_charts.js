@@ -104,7 +104,7 @@ const COLOURS = ["--chart-1", "--chart-3", "--chart-4", "--chart-5", "--chart-6"
 
 /** Names of the scalars on the loss chart: what was chosen, else every logged loss. */
 export function scalarsShown(state) {
-  const logged = state.statistics.filter((statistic) => statistic.scope === "run" && statistic.logged).map(({ name }) => name);
+  const logged = state.statistics.filter(({ scope, logged, name }) => scope === "run" && logged && !name.startsWith("system/")).map(({ name }) => name);
   if (state.scalars.length > 0) return state.scalars.filter((name) => logged.includes(name)).slice(0, COLOURS.length);
   const losses = logged.filter((name) => /loss/i.test(name));
   return (losses.length > 0 ? losses : logged.slice(0, 1)).sort((a, b) => Number(b === "loss") - Number(a === "loss")).slice(0, 3);
