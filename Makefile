@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
 INSTALLED := $(VENV)/.installed
+NODE := node_modules/.package-lock.json
 BENCHES := overhead latency ingest store alerts crowd health.bench
 PYTEST := $(RUN) -m pytest -p tests.strict
 
@@ -20,6 +21,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+$(NODE): package.json package-lock.json | system
+	@npm ci --silent --no-audit --no-fund
+
 system:  ## install the Debian packages that the tests need (as root; elsewhere says what is missing)
 	@.ci/system-packages
 
@@ -29,7 +33,7 @@ demo: $(INSTALLED)  ## train a healthy and an exploding model and print the dash
 serve: $(INSTALLED)  ## start the server
 	@$(BIN)/gradwatch serve
 
-test: $(INSTALLED) system lint types js  ## every check and every test
+test: $(INSTALLED) $(NODE) system lint types js  ## every check and every test
 	$(PYTEST) -n 2 --dist worksteal -m "not e2e"
 	$(PYTEST) -m e2e
 
@@ -48,7 +52,7 @@ js: ## the browser code's pure parts, in Node
 fast: $(INSTALLED)
 	@$(PYTEST) -q -n 2 --dist worksteal -m "not e2e and not slow and not postgres"
 
-e2e: $(INSTALLED) system  ## the browser tests
+e2e: $(INSTALLED) $(NODE) system  ## the browser tests
 	$(PYTEST) -m e2e
 
 bench: $(INSTALLED)  ## the benchmarks, each with its baseline in the same run

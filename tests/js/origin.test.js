@@ -37,3 +37,10 @@ test("a tensor says more than its group", () => {
   const columns = [column("group", 0, [OK, HOT]), column("tensor", 2, [OK, HOT])];
   assert.equal(firstUnusual(columns, 1).row.name, "tensor");
 });
+
+test("NaN that came to several layers at once began nearest the output, unless no layer was spared", () => {
+  const bad = (name) => column(name, 1, [OK, heat.NAN]);
+  const spared = column("head", 1, [OK, OK]);
+  assert.equal(firstUnusual([bad("in"), bad("mid"), spared], 1).row.name, "mid");
+  assert.equal(firstUnusual([bad("in"), bad("mid")], 1).row.name, "in");
+});

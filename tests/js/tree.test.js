@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { buildTree, findNodes, openAtFirst, revealed, visibleRows } from "../../static/js/core/tree.js";
+import { buildTree, findNodes, openAtFirst, revealed, unfolded, visibleRows } from "../../static/js/core/tree.js";
 
 function model(blocks) {
   const names = ["embed.weight"];
@@ -74,4 +74,15 @@ test("strange names stay what they are", () => {
   ];
   const tree = buildTree(tensors, groups);
   assert.deepEqual(visibleRows(tree, new Set(["a/b"])).map((row) => row.name), ["<b>x</b>", "a/b", "a/b.weight", "a/b.bias", "\u{1F600}", ""]);
+});
+
+test("a group is opened with all that it holds, or one level of it where it holds very much", () => {
+  const names = (blocks, name) => {
+    const { tensors, groups } = model(blocks);
+    const tree = buildTree(tensors, groups);
+    return [...unfolded(tree.nodes.get(`g:${name}`), new Set())];
+  };
+  assert.ok(names(3, "model.blocks").some((name) => name.startsWith("model.blocks.1.")));
+  assert.ok(!names(96, "model.blocks").some((name) => name.startsWith("model.blocks.1.")));
+  assert.ok(names(96, "model.blocks.1").some((name) => name.startsWith("model.blocks.1.")));
 });

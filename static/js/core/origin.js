@@ -1,6 +1,6 @@
 // Where it began, by colour alone: from an unusual column back to the first unusual cell. Pure.
 
-import { ABSENT, LEVELS, LIMIT, MIDDLE } from "./heat.js";
+import { ABSENT, INF, LEVELS, LIMIT, MIDDLE, NAN } from "./heat.js";
 
 /** Deviations from here on count as unusual, in units of a layer's scale. */
 export const UNUSUAL = 3;
@@ -13,6 +13,9 @@ const EDGE = (UNUSUAL / LIMIT) * (MIDDLE - 1);
 export function isUnusual(code) {
   return code > LEVELS || (code !== ABSENT && Math.abs(code - MIDDLE) >= EDGE);
 }
+
+/** NaN or Inf. */
+const isBroken = (code) => code === NAN || code === INF;
 
 /**
  * First bucket of the unusual stretch that holds `bucket`, -1 when the row is as usual there. `codeAt(bucket)` is the code
@@ -27,19 +30,23 @@ export function stretchStart(codeAt, bucket, first) {
 
 /**
  * The row whose unusual stretch at `step` began first: `{row, step}`, null when all is as usual. Of rows that began in the
- * same bucket the deepest in the tree wins (a tensor says more than its group), then the first in order.
+ * same bucket the deepest in the tree wins (a tensor says more than its group). Among those the first in order, but for NaN
+ * and Inf in a part of the rows the last: gradients flow from the output to the input, and so do they.
  *
  * @param {{row: {depth: number}, window: object, codeAt: (bucket: number) => number}[]} columns
  */
 export function firstUnusual(columns, step) {
   let best = null;
+  const spared = columns.some(({ window, codeAt }) => window.bucketOf(step) >= 0 && !isBroken(codeAt(window.bucketOf(step))));
   for (const { row, window, codeAt } of columns) {
     const bucket = window.bucketOf(step);
     if (bucket < 0) continue;
     const start = stretchStart(codeAt, bucket, window.firstBucket);
     if (start < 0) continue;
     const began = start * window.width;
-    if (best === null || began < best.step || (began === best.step && row.depth > best.row.depth)) best = { row, step: began };
+    const tied = best !== null && began === best.step;
+    const later = spared && isBroken(codeAt(bucket)) && tied && row.depth === best.row.depth;
+    if (best === null || began < best.step || (tied && row.depth > best.row.depth) || later) best = { row, step: began };
   }
   return best;
 }

@@ -121,6 +121,21 @@ export function revealed(target, open) {
   return wider;
 }
 
+/** A tree so wide that opening a group whole would hide everything else. */
+const OPENED_WHOLE = 60;
+
+/** Opens a group so that a layer in it can be told: with all that it holds, or one level of it where it holds very much. */
+export function unfolded(group, open) {
+  const wider = revealed(group, open);
+  const walk = (node) => {
+    if (node.kind !== "group") return;
+    wider.add(node.name);
+    if (group.size <= OPENED_WHOLE) node.children.forEach(walk);
+  };
+  walk(group);
+  return wider;
+}
+
 /** Nodes whose name holds every word of `text`, best first (a match near the end of a name counts more), at most `limit`. */
 export function findNodes(tree, text, limit = 12) {
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);

@@ -3,7 +3,7 @@
 import { readBoot } from "../io/api.js";
 import { eventsOf } from "../core/incident.js";
 import { isLive, standing, WHOLE } from "../core/view.js";
-import { revealed } from "../core/tree.js";
+import { revealed, unfolded } from "../core/tree.js";
 import { mount as mountAlerts } from "../ui/alerts.js";
 import { mountHandles } from "../ui/chart_handle.js";
 import { mount as mountKey } from "../ui/heat_key.js";
@@ -116,7 +116,11 @@ const timeline = mountTimeline($("#timeline"), store, model, { onGlyph: ({ step,
 const inspector = mountInspector($("#inspector"), store, model, {
   onPick: (node) => pick(node),
   firstUnusual: (step) => heat.firstUnusual(step),
-  onOrigin: ({ row, step }) => showStep(step, row),
+  onOrigin({ row, step }) {
+    showStep(step, row);
+    // What a closed group holds comes into the map, so that the layer inside can be told next.
+    if (row.kind === "group") store.set({ open: unfolded(row, store.get().open) });
+  },
   onValues: () => painter.overlay(),
 });
 const readout = mountReadout($("#readout"), store, model, { valueOf });

@@ -28,8 +28,8 @@ export function mount(element, store, model, options) {
   const legend = el("ul", { class: "legend" });
   const head = el("div", { class: "chart-side" }, el("h2", {}, title, unit ? el("span", { class: "unit" }, unit) : null, options.extra ?? null), legend);
   const lines = el("div", { class: "chart-lines", "aria-hidden": "true" });
-  const canvas = el("canvas", { class: "chart-overlay" });
-  const plot = el("div", { class: "chart-plot", role: "img", "aria-label": `${title} over steps` }, lines, canvas);
+  const canvas = el("canvas", { class: "chart-overlay", role: "img", "aria-label": `${title} over steps` });
+  const plot = el("div", { class: "chart-plot" }, lines, canvas);
   element.append(head, plot);
   const context = canvas.getContext("2d");
   let size = { width: 0, height: 0, left: 0, right: 0 };

@@ -38,14 +38,14 @@ export function followIncidents(store, { run }) {
     live.on("stale", load),
   ];
   load();
-  loadKinds(store);
+  loadKinds(store, run);
   return { destroy: () => stops.forEach((stop) => stop()) };
 }
 
 /** What each kind of incident is called. Without it the card says the bare key. */
-async function loadKinds(store) {
+async function loadKinds(store, run) {
   try {
-    const { kinds } = await store.get().api.get("/health/kinds");
+    const { kinds } = await store.get().api.get("/health/kinds", { run });
     store.set({ kinds: Object.fromEntries(kinds.map(({ key, label }) => [key, label])) });
   } catch (error) {
     if (error.status !== 401 && error.status !== 403) toastError(error);

@@ -5,7 +5,7 @@ import { formatNumber } from "../core/format.js";
 import { position, quantile } from "../core/scale.js";
 import { columnsOf, valuesIn } from "./chart_traces.js";
 import { mount as mountChart } from "./chart.js";
-import { el, setText } from "./element.js";
+import { el, setAttribute, setText } from "./element.js";
 import { newestValue } from "./run_model.js";
 import { token } from "./theme.js";
 
@@ -50,11 +50,12 @@ export function mountNorm(element, store, model, { keep, overlay, onResize }) {
     return lines;
   };
   const overview = model.feed("global_grad_norm", "run", { overview: true });
+  const tell = tellNormal(element);
   const normal = new Baseline();
   const paint = (context, box, scene, axis) => {
     if (overview.window !== null && axis !== null) {
       normal.update(overview.window);
-      paintBand(context, box, scene.range, axis, normal, 0);
+      tell(paintBand(context, box, scene.range, axis, normal, 0));
     }
     if (axis !== null) paintLimit(context, box, axis, store.get().whatIf);
     overlay?.(context, box, scene, axis);
@@ -75,12 +76,15 @@ function paintLimit(context, box, axis, limit) {
   context.fillText(`clip at ${formatNumber(limit)}`, box.left + 4, y - 2);
 }
 
+/** Says on the element whether the band of what is normal stands behind the curve. */
+const tellNormal = (element) => (shown) => setAttribute(element, "data-normal", shown ? "1" : null);
+
 /** How many units around the centre are normal. */
 const NORMAL = 3;
 
-/** The band of what is normal for a row of a baseline, as the colours of the heat map have it. */
+/** The band of what is normal for a row of a baseline, as the colours of the heat map have it. False when it isn't known. */
 function paintBand(context, box, range, axis, normal, row) {
-  if (normal.n === 0 || Number.isNaN(normal.centre[normal.at(row, range.from)])) return;
+  if (normal.n === 0 || Number.isNaN(normal.centre[normal.at(row, range.from)])) return false;
   const wide = range.to - range.from;
   const points = Math.max(2, Math.min(256, Math.ceil(wide / normal.width)));
   const xOf = (step) => box.left + ((step - range.from) / wide) * (box.right - box.left);
@@ -95,6 +99,7 @@ function paintBand(context, box, range, axis, normal, row) {
   context.beginPath();
   for (const [x, y] of [...edge(1), ...edge(-1).reverse()]) context.lineTo(x, y);
   context.fill();
+  return true;
 }
 
 /** A loss whose highest values are so many times the usual one is drawn on a log axis. */
@@ -249,11 +254,12 @@ export function mountLayers(element, store, model, { normalOf }) {
       lanes: true,
       onPick: () => unpin(node.key),
     }));
+  const tell = tellNormal(element);
   const overlay = (context, box, scene, axis) => {
     const { picked, tree } = store.get();
     const node = picked === null ? null : tree?.nodes.get(picked);
     const normal = node && axis !== null ? normalOf(node) : null;
-    if (normal) paintBand(context, box, scene.range, axis, normal.baseline, normal.row);
+    tell(normal !== null && paintBand(context, box, scene.range, axis, normal.baseline, normal.row));
   };
   const stop = store.subscribe((_, changed) => ["pins", "picked", "tree"].some((key) => changed.has(key)) && select());
   select();
