@@ -7,10 +7,12 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import mimetypes
+import posixpath
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 import brotli
@@ -22,6 +24,7 @@ _COMPRESSIBLE: Final = ("text/", "application/javascript", "application/json", "
 _SMALL: Final = 1_024
 """Bytes below which compression isn't worth it."""
 
+_IMPORT: Final = re.compile(r'^(?:import|export)\b[^"]*?from "(\.[^"]+)";', re.MULTILINE)
 _TYPES: Final = {
     ".js": "text/javascript",
     ".css": "text/css",
@@ -96,6 +99,21 @@ class Assets:
         if known is None or known[0] != stamp:
             known = self._known[name] = stamp, Asset(path.read_bytes(), _media_type(path))
         return known[1]
+
+    def modules(self, entry: str) -> list[str]:
+        """The scripts that the module ``entry`` imports, and what those import: a browser told of them asks for all at once
+        instead of one level after the other."""
+        found: dict[str, None] = {}
+        pending = [entry]
+        while pending:
+            name = pending.pop()
+            asset = self.get(name)
+            if name in found or asset is None:
+                continue
+            found[name] = None
+            here = PurePosixPath(name).parent
+            pending += [posixpath.normpath(here / path) for path in _IMPORT.findall(asset.body.decode())]
+        return [name for name in found if name != entry]
 
     def plotly(self) -> Asset:
         """plotly.js as the installed plotly package has it."""

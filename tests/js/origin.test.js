@@ -43,4 +43,6 @@ test("NaN that came to several layers at once began nearest the output, unless n
   const spared = column("head", 1, [OK, OK]);
   assert.equal(firstUnusual([bad("in"), bad("mid"), spared], 1).row.name, "mid");
   assert.equal(firstUnusual([bad("in"), bad("mid")], 1).row.name, "in");
+  const later = (name) => column(name, 1, [OK, OK, heat.NAN]);
+  assert.equal(firstUnusual([{ ...bad("in") }, bad("mid"), later("head")], 1).row.name, "mid");
 });

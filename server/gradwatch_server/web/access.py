@@ -63,7 +63,6 @@ SHARED: Final[frozenset[str]] = frozenset(
         "/api/v1/runs/{run_id}/incidents",
         "/api/v1/runs/{run_id}/what-if",
         "/api/v1/health",
-        "/api/v1/health/kinds",
         "/api/v1/alerts",
     }
 )

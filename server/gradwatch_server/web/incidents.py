@@ -24,6 +24,7 @@ class IncidentsReply(BaseModel):
     """Incidents of a run, the newest first, and where it stands now."""
 
     incidents: list[dict[str, Any]]
+    kinds: dict[str, str] = Field(description="What each kind of incident is called.")
     health: dict[str, Any] | None = Field(description="State, sentence, newest judged step and scores.")
 
 
@@ -43,7 +44,8 @@ async def list_incidents(
     def read() -> dict[str, Any]:
         found = database.read(lambda conn: sql.list_incidents(conn, run.id, limit=limit))
         health = database.read(lambda conn: sql.summaries(conn, [run.id]))
-        return {"incidents": found, "health": health.get(run.id)}
+        kinds = {kind.key: kind.label for kind in KINDS.values()}
+        return {"incidents": found, "kinds": kinds, "health": health.get(run.id)}
 
     return reply(await run_in_threadpool(read))
 

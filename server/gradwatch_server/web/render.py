@@ -64,6 +64,7 @@ def page(
         boot={**_boot(services, base, identity), **(boot or {})},
         asset=lambda path: f"{base}/static/{version}/{path}",
         asset_plotly=lambda: plotly,
+        modules=services.assets.modules,
         **{"page": "", "status": status, "unfurl": None, "theme": "", **context},
     )
     headers = {"Content-Security-Policy": _policy(services), "Cache-Control": "no-store"}

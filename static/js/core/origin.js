@@ -1,6 +1,6 @@
 // Where it began, by colour alone: from an unusual column back to the first unusual cell. Pure.
 
-import { ABSENT, INF, LEVELS, LIMIT, MIDDLE, NAN } from "./heat.js";
+import { ABSENT, INF, LEVELS, LIMIT, MIDDLE, NAN, ZERO } from "./heat.js";
 
 /** Deviations from here on count as unusual, in units of a layer's scale. */
 export const UNUSUAL = 3;
@@ -14,8 +14,8 @@ export function isUnusual(code) {
   return code > LEVELS || (code !== ABSENT && Math.abs(code - MIDDLE) >= EDGE);
 }
 
-/** NaN or Inf. */
-const isBroken = (code) => code === NAN || code === INF;
+/** NaN, Inf and exact zero: what a broken layer hands on to all that lie before it. */
+const isBroken = (code) => code === NAN || code === INF || code === ZERO;
 
 /**
  * First bucket of the unusual stretch that holds `bucket`, -1 when the row is as usual there. `codeAt(bucket)` is the code
@@ -30,23 +30,27 @@ export function stretchStart(codeAt, bucket, first) {
 
 /**
  * The row whose unusual stretch at `step` began first: `{row, step}`, null when all is as usual. Of rows that began in the
- * same bucket the deepest in the tree wins (a tensor says more than its group). Among those the first in order, but for NaN
- * and Inf in a part of the rows the last: gradients flow from the output to the input, and so do they.
+ * same bucket the deepest in the tree wins (a tensor says more than its group). Among those the first in order, but for NaN,
+ * Inf and exact zero in a part of the rows the last: gradients flow from the output to the input, and so do they.
  *
  * @param {{row: {depth: number}, window: object, codeAt: (bucket: number) => number}[]} columns
  */
 export function firstUnusual(columns, step) {
-  let best = null;
-  const spared = columns.some(({ window, codeAt }) => window.bucketOf(step) >= 0 && !isBroken(codeAt(window.bucketOf(step))));
-  for (const { row, window, codeAt } of columns) {
+  let first = [];
+  for (const column of columns) {
+    const { window, codeAt } = column;
     const bucket = window.bucketOf(step);
-    if (bucket < 0) continue;
-    const start = stretchStart(codeAt, bucket, window.firstBucket);
+    const start = bucket < 0 ? -1 : stretchStart(codeAt, bucket, window.firstBucket);
     if (start < 0) continue;
     const began = start * window.width;
-    const tied = best !== null && began === best.step;
-    const later = spared && isBroken(codeAt(bucket)) && tied && row.depth === best.row.depth;
-    if (best === null || began < best.step || (tied && row.depth > best.row.depth) || later) best = { row, step: began };
+    if (first.length > 0 && began > first[0].step) continue;
+    if (first.length > 0 && began < first[0].step) first = [];
+    first.push({ row: column.row, step: began, broken: isBroken(codeAt(start)) });
   }
-  return best;
+  if (first.length === 0) return null;
+  const deepest = Math.max(...first.map(({ row }) => row.depth));
+  const tied = first.filter(({ row }) => row.depth === deepest);
+  const spared = columns.some(({ window, codeAt }) => !isBroken(codeAt(window.bucketOf(tied[0].step))));
+  const { row, step: began } = tied[0].broken && spared ? tied.at(-1) : tied[0];
+  return { row, step: began };
 }

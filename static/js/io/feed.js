@@ -20,6 +20,7 @@ export function createFeed(store, run, { statistic, scope, rows = null }, onChan
   let pending = null;
   let subscription = null;
   let request = null;
+  let fetching = null;
   let window = null;
   let rowIds = rows;
   let places = placesOf(rows);
@@ -73,16 +74,20 @@ export function createFeed(store, run, { statistic, scope, rows = null }, onChan
   async function fetchOnce() {
     request?.abort();
     request = new AbortController();
+    fetching = request;
     const { signal } = request;
     const ids = rows;
     const query = { statistic, scope, rows, from: wanted.from, to: wanted.to, points: wanted.points };
     try {
       const view = await api.series(run, query, { signal });
       if (signal.aborted) return;
+      fetching = null;
       endLive();
       accept(view, ids);
     } catch (problem) {
       if (problem.name !== "AbortError") fail(problem.message);
+    } finally {
+      if (fetching?.signal === signal) fetching = null;
     }
   }
 
@@ -113,6 +118,10 @@ export function createFeed(store, run, { statistic, scope, rows = null }, onChan
     /** The rows that the window holds: the list given to `select`, null for all. */
     get rows() {
       return rowIds;
+    },
+    /** Whether an answer is still to come. */
+    get busy() {
+      return pending !== null || fetching !== null;
     },
     get error() {
       return error;

@@ -5,6 +5,7 @@ import { eventsOf } from "../core/incident.js";
 import { isLive, standing, WHOLE } from "../core/view.js";
 import { revealed, unfolded } from "../core/tree.js";
 import { mount as mountAlerts } from "../ui/alerts.js";
+import { mount as mountBusy } from "../ui/busy.js";
 import { mountHandles } from "../ui/chart_handle.js";
 import { mount as mountKey } from "../ui/heat_key.js";
 import { mount as mountHeat } from "../ui/heatmap.js";
@@ -51,6 +52,7 @@ const { boot, live, store } = page;
 const owner = boot.role === "owner";
 
 let painter = null;
+const busy = mountBusy($("#busy"));
 const model = createModel(store, () => painter?.numbers());
 const pointsFor = (width) => model.setPoints(width / 1.4);
 const side = parseFloat(getComputedStyle($("#heat .heat-body")).getPropertyValue("--plot-left"));
@@ -165,9 +167,28 @@ function sceneOf() {
   return { range: model.range(), cursor: cursor ?? at, newest: model.newest() };
 }
 
+/** Marks for benchmarks and tests: numbers on our own canvases, all charts, and each stretch that stands drawn whole. */
+function markFirst({ newest, range }) {
+  const { dataset } = document.body;
+  if (newest >= 0 && heat.ready() && norm.axis() !== null) markOnce("numbers");
+  if (norm.drawn() && loss.drawn()) markOnce("charts");
+  busy.set(model.busy());
+  const shown = `${range.from}-${range.to}`;
+  if (dataset.drawn === shown || model.busy() || !painter.settled() || !dataset.charts) return;
+  dataset.drawn = shown;
+  performance.mark("drawn");
+}
+
+function markOnce(name) {
+  if (document.body.dataset[name]) return;
+  document.body.dataset[name] = "1";
+  performance.mark(name);
+}
+
 let markedStep = -1;
 /** Tells tests and benchmarks up to which step the page has been painted. */
-function afterPaint({ newest }) {
+function afterPaint({ newest, range }) {
+  markFirst({ newest, range });
   $("#heat-note").hidden = heat.ready();
   if (!heat.ready() && newest < 0) document.body.dataset.ready = "1";
   if (!heat.ready() || norm.painted?.() === -1) return;
@@ -193,6 +214,7 @@ function tellLag() {
 painter = createPainter(sceneOf, { quick: [heat, timeline, readout, inspector, unusual, suggest, whatIf], charts, after: afterPaint });
 
 mountStrip($("#strip"), store, { onAlert: showAlert, onIncident: showIncident });
+markOnce("sentence");
 followIncidents(store, { run: first.run.id });
 mountIncidents($("#incident"), store, { onShow: showPlace });
 mountAlerts($("#alerts"), store, { onSelect: showAlert, limit: 12, empty: "No alert has fired in this run." });
@@ -254,6 +276,7 @@ const PANEL_KEYS = ["view", "frozen", "at", "open", "tree", "colouring", "lossLo
 let awaited = store.get().selected;
 store.subscribe((state, changed) => {
   if (changed.has("view")) model.showView();
+  busy.set(model.busy());
   if (["pins", "picked", "colouring"].some((key) => changed.has(key))) paintControls(state);
   if (PANEL_KEYS.some((key) => changed.has(key))) painter.now();
   if (OVERLAY_ONLY.some((key) => changed.has(key))) painter.overlay();

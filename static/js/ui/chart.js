@@ -14,6 +14,7 @@ import { fitRange, linearTicks, logTicks, position, stepTicks, tickTexts, valueA
 import { tracesOf, valuesIn } from "./chart_traces.js";
 import { attachPointer } from "./cursor.js";
 import { el, setText } from "./element.js";
+import { paintPreview } from "./chart_preview.js";
 import { LANES_BOTTOM, LANES_TOP, paintLanes, paintOutliers } from "./lanes.js";
 import { draw as drawPlotly, purge } from "./plotly.js";
 import { newestValue, valueAtStep } from "./run_model.js";
@@ -110,6 +111,7 @@ export function mount(element, store, model, options) {
     const inside = box();
     const shown = series();
     context.clearRect(0, 0, size.width, size.height);
+    if (plotly === null && axis !== null) paintPreview(context, inside, scene.range, axis, log(), shown);
     const rows = shown.filter((line) => line.lanes && line.feed.rowOf(line.index) >= 0);
     const places = rows.map((line) => ({ window: line.feed.window, row: line.feed.rowOf(line.index) }));
     paintLanes(context, inside, scene.range, places, { zero });
@@ -176,6 +178,8 @@ export function mount(element, store, model, options) {
     },
     /** The step up to which the drawn lines go, -1 before the first drawing. */
     painted: () => painted,
+    /** Whether Plotly has drawn it. */
+    drawn: () => cost > 0,
     box,
     plot,
     /** Height of a value on the canvas in CSS pixels, and back. */

@@ -1,7 +1,7 @@
 // Incidents of one run: keeping them current, and the card that explains the open one.
 //
 //   followIncidents(store, {run}) -> {destroy}
-//     loads GET /runs/{id}/incidents into `incidents` and `health` and keeps both current from the live socket.
+//     loads GET /runs/{id}/incidents into `incidents`, `kinds` and `health` and keeps both current from the live socket.
 //   mount(element, store, { onShow }) -> {destroy}
 //     reads `incidents`, `health`, `chosenIncident` (id), `kinds`; onShow({step, tensor, incident}) when a step or layer is chosen
 
@@ -20,8 +20,8 @@ export function followIncidents(store, { run }) {
   const load = async () => {
     arrived = [];
     try {
-      const { incidents, health } = await api.get(`/runs/${encodeURIComponent(run)}/incidents`);
-      store.set({ incidents: arrived.reduce(withIncident, incidents), health: health ?? store.get().health ?? null });
+      const { incidents, health, kinds } = await api.get(`/runs/${encodeURIComponent(run)}/incidents`);
+      store.set({ kinds, incidents: arrived.reduce(withIncident, incidents), health: health ?? store.get().health ?? null });
     } catch (error) {
       if (error.status !== 401 && error.status !== 403) toastError(error);
     }
@@ -38,18 +38,7 @@ export function followIncidents(store, { run }) {
     live.on("stale", load),
   ];
   load();
-  loadKinds(store, run);
   return { destroy: () => stops.forEach((stop) => stop()) };
-}
-
-/** What each kind of incident is called. Without it the card says the bare key. */
-async function loadKinds(store, run) {
-  try {
-    const { kinds } = await store.get().api.get("/health/kinds", { run });
-    store.set({ kinds: Object.fromEntries(kinds.map(({ key, label }) => [key, label])) });
-  } catch (error) {
-    if (error.status !== 401 && error.status !== 403) toastError(error);
-  }
 }
 
 export function mount(element, store, { onShow }) {

@@ -83,6 +83,11 @@ export function createModel(store, onNumbers) {
       points = rounded;
       model.showView();
     },
+    /** Whether the page waits for numbers that it asked for. */
+    busy() {
+      for (const { feed } of feeds.values()) if (feed.busy) return true;
+      return false;
+    },
     refresh() {
       for (const { feed } of feeds.values()) feed.refresh();
     },

@@ -1,0 +1,203 @@
+"""How soon a person finds what went wrong: clicks on a real page, and what is then in the viewport without scrolling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Locator, Page
+
+from ..benchmarks.health import zoo
+from ..benchmarks.health.replay import load
+from .harness import Server, until
+from .wire import send, told
+
+SIZES = {"desk": {"width": 1440, "height": 900}, "phone": {"width": 390, "height": 844}}
+SETTLED_MS = 1500
+"""Longest wait for what a click brings."""
+
+QUICK = (
+    "input_nan/mlp_adam-1",
+    "backward_nan/mlp_adam-1",
+    "lr_x100/mlp_sgd-1",
+    "detached/mlp_adam-1",
+    "init_x8/mlp_sgd-1",
+)
+"""Cases that are recorded in a second or two each, one of each sort."""
+
+
+@dataclass
+class Culprit:
+    """A run on the server, and what the engine says of it."""
+
+    case: zoo.Case
+    run: str
+    incident: dict[str, Any]
+    names: frozenset[str] = frozenset()
+
+    @property
+    def tensor(self) -> str:
+        """Where it began, "" for what concerns the whole model."""
+        return str(self.incident["origin"]["tensor"])
+
+    @property
+    def never_normal(self) -> bool:
+        """A layer that got no gradient from the first step on has no normal to be drawn against."""
+        return self.incident["kind"] in ("disconnected", "dead") and self.incident["first_step"] == 0
+
+
+@dataclass
+class Search:
+    """What was found with so many clicks, and what was not."""
+
+    clicks: int = 0
+    missing: list[str] = field(default_factory=list)
+    named: str = ""
+    step: int = -1
+
+
+def bring(server: Server, case: zoo.Case, folder: Path) -> Culprit | None:
+    """Records a case, sends it over the wire; None if nothing worse than a remark is told of it."""
+    run = load(zoo.record(case, folder))
+    story = told(run, case.name)
+    send(server, story)
+    last = run.steps - 1
+    path = f"/runs/{story.run_id}/incidents"
+    until(lambda: (server.get(path)["health"] or {}).get("step", -1) >= last, f"{case.name} to be judged")
+    found = [
+        one for one in server.get(path)["incidents"] if one["severity"] != "info" and not one["merged_into"]
+    ]
+    open_ones = sorted(
+        (one for one in found if one["closed_step"] is None),
+        key=lambda one: (one["severity"] != "critical", one["first_step"]),
+    )
+    names = frozenset(tensor.name for tensor in run.tensors)
+    return Culprit(case, story.run_id, open_ones[0], names) if open_ones else None
+
+
+def by_sentence(page: Page, url: str, culprit: Culprit) -> Search:
+    """From the run's address: the sentence, then the layer's name if it takes a second click."""
+    page.goto(url)
+    page.wait_for_selector("#norm path.js-line", state="attached")
+    search = Search()
+    for target in (".strip-sentence button", ".incident-path li:first-child button, .incident-body p button"):
+        page.locator(target).first.click()
+        search.clicks += 1
+        search.missing = _settled(page, lambda: _missing(page, culprit))
+        if not search.missing:
+            break
+    return search
+
+
+def _missing(page: Page, culprit: Culprit) -> list[str]:
+    """What of the five things is not in the viewport."""
+    card = page.locator("#incident")
+    curve = "#layers" if culprit.tensor else "#norm"
+    step = f"{culprit.incident['origin']['step'] if culprit.tensor else culprit.incident['first_step']:,}"
+    seen = {
+        "tensor": card.locator(".incident-path button").first
+        if culprit.tensor
+        else card.locator("strong").first,
+        "step": card.get_by_text(step).first,
+        "curve": page.locator(f"{curve} .chart-plot", has=page.locator(".js-line")),
+        "normal": page.locator(f"{curve}[data-normal] .chart-plot"),
+        "cause": card.locator("section", has_text="Likely cause").locator("p").first,
+        "line": card.locator(".snippet code"),
+        "copy": card.locator(".snippet .button"),
+    }
+    if culprit.never_normal:
+        del seen["normal"]
+    missing = [name for name, place in seen.items() if not in_view(page, place)]
+    if culprit.tensor and not missing:
+        if seen["tensor"].inner_text() != culprit.tensor:
+            missing.append("the right tensor")
+        label = page.locator("#layers .legend-name").first.get_attribute("title") or ""
+        if not label.startswith(culprit.tensor):
+            missing.append("its own curve")
+    return missing
+
+
+def in_view(page: Page, place: Locator) -> bool:
+    """Whether all of it lies in the viewport of a page that nobody scrolled."""
+    if place.count() == 0 or page.evaluate("scrollY") != 0:
+        return False
+    box = place.bounding_box()
+    size = page.viewport_size
+    assert size is not None
+    if box is None:
+        return False
+    inside_x = box["x"] >= -1 and box["x"] + box["width"] <= size["width"] + 1
+    return inside_x and box["y"] >= 0 and box["y"] + box["height"] <= size["height"]
+
+
+def _settled(page: Page, ask: Any) -> Any:
+    """The first empty answer, else the last one."""
+    for _ in range(SETTLED_MS // 50):
+        answer = ask()
+        if not answer:
+            return answer
+        page.wait_for_timeout(50)
+    return answer
+
+
+HOTTEST = """() => {
+  const canvas = document.querySelector(".heat-cells");
+  const { width, height } = canvas;
+  const pixels = canvas.getContext("2d").getImageData(0, 0, width, height).data;
+  const style = getComputedStyle(document.documentElement);
+  const rgb = (name) => style.getPropertyValue(name).trim().match(/[0-9a-f]{2}/gi).map((part) => parseInt(part, 16));
+  const wanted = ["--nan", "--inf", "--zero", "--div-6", "--div-0"].map(rgb);
+  const near = (at, [r, g, b]) => Math.abs(pixels[at] - r) + Math.abs(pixels[at + 1] - g) + Math.abs(pixels[at + 2] - b) < 40;
+  for (const colour of wanted) {
+    let best = null;
+    for (let y = 1; y < height; y += 3) {
+      let run = 0;
+      for (let x = 0; x <= width; x += 1) {
+        if (x < width && near(4 * (y * width + x), colour)) { run += 1; continue; }
+        if (run > (best?.run ?? 2)) best = { run, x: x - 1 - run / 2, y };
+        run = 0;
+      }
+    }
+    if (best) {
+      const box = canvas.getBoundingClientRect();
+      return { x: box.left + ((best.x + 0.5) * box.width) / width, y: box.top + ((best.y + 0.5) * box.height) / height };
+    }
+  }
+  return null;
+}"""
+
+
+def _new_text(page: Page, place: Locator, said: str) -> str:
+    """What a visible line says, once it says something else than ``said``; "" if it never does."""
+    for _ in range(SETTLED_MS // 50):
+        if place.is_visible() and (text := place.inner_text()) != said:
+            return text
+        page.wait_for_timeout(50)
+    return ""
+
+
+def by_heat_map(page: Page, url: str, culprit: Culprit) -> Search:
+    """Without the engine's help: the hottest cell, where its stretch began, and the layer inside that."""
+    page.goto(url)
+    page.wait_for_selector("body[data-last-step]", state="attached")
+    page.locator(".heat-cells").scroll_into_view_if_needed()
+    place = page.evaluate(HOTTEST)
+    if place is None:
+        return Search(missing=["a hot cell"])
+    page.mouse.click(place["x"], place["y"])
+    search = Search(clicks=1)
+    origin = page.locator("#inspector .origin")
+    said = ""
+    while search.clicks < 3:
+        said = _new_text(page, origin, said)
+        if not said:
+            break
+        origin.click()
+        search.clicks += 1
+    title = page.locator("#layers .legend-name").first.get_attribute("title") or ""
+    search.named = title.split(":")[0]
+    text = page.locator("#readout b").text_content() or ""
+    digits = "".join(c for c in text if c.isdigit())
+    search.step = int(digits) if digits else -1
+    return search
