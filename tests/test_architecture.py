@@ -39,6 +39,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "gradwatch": ("gradwatch",),
     "gradwatch_server.models": ("gradwatch.protocol",),
     "gradwatch_server.visitors": (),
+    "gradwatch_server.histogram": (),
     "gradwatch_server.alerts": ("gradwatch_server.models",),
     "gradwatch_server.errors": ("gradwatch.errors",),
     "gradwatch_server.store": (
@@ -47,6 +48,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "gradwatch_server.models",
         "gradwatch_server.visitors",
         "gradwatch_server.errors",
+        "gradwatch_server.histogram",
     ),
     "gradwatch_server.hub": ("gradwatch_server.models", "gradwatch_server.visitors"),
     "gradwatch_server": ANYTHING,

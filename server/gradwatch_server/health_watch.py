@@ -110,6 +110,12 @@ class HealthWatch:
         self._thread.join(10.0)
         wait(self._writes, timeout=10.0)
 
+    @property
+    def waiting(self) -> int:
+        """Values that wait to be judged."""
+        with self._lock:
+            return sum(case.cells for case in self._cases.values())
+
     # --- on the event loop ---
 
     def feed(

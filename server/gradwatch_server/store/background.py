@@ -92,6 +92,12 @@ class Background:
         if not late:
             fn()
 
+    @property
+    def waiting_bytes(self) -> int:
+        """What has been stored and is not in order yet."""
+        with self._wake:
+            return sum(self._bytes.values())
+
     def _behind(self) -> int:
         return sum(self._bytes.get(lane, 0) for lane in {*self._due, *self._busy})
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -19,6 +20,7 @@ from sqlalchemy import Connection, select, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ..errors import StoreError
+from ..histogram import Histogram
 from .engines import Engines, explain
 from .tables import counters
 
@@ -78,6 +80,8 @@ class Database(Reader):
         self._jobs: deque[_Job[Any]] = deque()
         self._wake = threading.Condition()
         self._closing = False
+        self.commits = Histogram()
+        """How long groups of writes took, from the first statement to the durable commit."""
         self._thread = threading.Thread(target=self._run, name="gradwatch-writer", daemon=True)
         self._thread.start()
 
@@ -145,6 +149,7 @@ class Database(Reader):
 
     def _commit(self, jobs: list[_Job[Any]]) -> None:
         jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
+        started = time.perf_counter()
         try:
             with self._engines.writer.connect() as conn, conn.begin():
                 for job in jobs:
@@ -153,6 +158,7 @@ class Database(Reader):
             reason = error if isinstance(error, StoreError) else explain(error, self.url)
             for job in jobs:
                 job.error = job.error or reason
+        self.commits.add(time.perf_counter() - started)
         for job in jobs:
             if job.error is not None:
                 job.future.set_exception(self._told(job.error))

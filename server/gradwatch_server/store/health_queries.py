@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from .health_tables import health, incidents
 from .plain import from_json, to_json
@@ -18,6 +18,7 @@ __all__ = [
     "list_incidents",
     "load_health",
     "load_optimizers",
+    "open_incidents",
     "save_health",
     "save_incidents",
     "summaries",
@@ -102,3 +103,10 @@ def summaries(conn: Connection, run_ids: Collection[str]) -> dict[str, dict[str,
     """The summaries of runs by id; runs never judged are left out."""
     rows = conn.execute(select(health.c.run_id, health.c.summary).where(health.c.run_id.in_(run_ids)))
     return {row.run_id: from_json(row.summary) for row in rows}
+
+
+def open_incidents(conn: Connection) -> dict[str, int]:
+    """How many incidents have not ended, by severity."""
+    c = incidents.c
+    rows = conn.execute(select(c.severity, func.count()).where(c.closed_step.is_(None)).group_by(c.severity))
+    return {str(severity): int(count) for severity, count in rows}

@@ -175,6 +175,11 @@ class Store:
         """Bytes of the whole database."""
         return self.database.read(database_bytes)
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that are durable and wait to be put in order."""
+        return self._background.waiting_bytes
+
     def segments(self, run_id: str) -> list[Segment]:
         """Segments in the order in which they began."""
         return self._of_run(run_id, lambda conn, no: queries.segments_of_run(conn, no, run_id))

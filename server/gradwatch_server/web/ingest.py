@@ -106,6 +106,7 @@ class _Trainer:
             for task in (reader, *tasks):
                 task.cancel()
             await asyncio.gather(reader, *tasks, return_exceptions=True)
+            self._let_go(self._gathered)
             if self._stream is not None:
                 self._services.trainers.leave(self._stream, self)
 
@@ -142,6 +143,7 @@ class _Trainer:
             if data is None:
                 data = message["text"]
             self._held += len(data)
+            metrics.open["uncommitted_bytes"] += len(data)
             self._gathered += len(data)
             metrics.counters["ingest_messages"] += 1
             metrics.counters["ingest_bytes"] += len(data)
@@ -232,12 +234,13 @@ class _Trainer:
         if self._stream is None or not records:
             self._let_go(size)
             return
-        started = asyncio.get_running_loop().time()
+        started, before = asyncio.get_running_loop().time(), self._stream.run.steps
         try:
             stored = self._services.pipeline.accept(self._stream, records)
-        except ProtocolError:
+        except GradwatchError:
             self._let_go(size)
             raise
+        self._services.metrics.counters["ingest_frames"] += self._stream.run.steps - before
         self._unstored.add(stored)
 
         def durable(done: asyncio.Future[int]) -> None:
@@ -257,6 +260,7 @@ class _Trainer:
 
     def _let_go(self, size: int) -> None:
         self._held -= size
+        self._services.metrics.open["uncommitted_bytes"] -= size
         self._room.set()
         self._arrived.set()
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import brotli
-from tests.server.live_server import Running, Trainer, hello, schema, serving
+import numpy as np
+from tests.server.live_server import PATIENCE, Running, Trainer, batch, hello, schema, serving
 
 from gradwatch_server.assets import find
+from gradwatch_server.store.health_queries import HealthRow, save_health, save_incidents
 from gradwatch_server.web.help import help_pages
 
 
@@ -143,17 +145,69 @@ def test_a_mistake_of_ours_shows_nothing_of_itself(server: Running) -> None:
     assert reply.json()["error"]["message"] == "The server made a mistake; its log says which."
 
 
+def metrics(server: Running) -> dict[str, float]:
+    """Every sample by its name and labels, as a scraper would read them."""
+    with server.owner() as api:
+        reply = api.get("/metrics")
+    assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
+    samples = {}
+    for line in reply.text.splitlines():
+        assert line.startswith(("# HELP ", "# TYPE ")) or re.fullmatch(r"[a-z_]+(\{.*\})? [-+.\w]+", line), (
+            line
+        )
+        if not line.startswith("#"):
+            name, value = line.rsplit(" ", 1)
+            samples[name] = float(value)
+    return samples
+
+
 def test_metrics_tell_of_traffic_in_prometheus_format(server: Running) -> None:
+    label = '{run="we\\"ird\\nrun",project="tests"}'
+    assert metrics(server)["gradwatch_trainers"] == 0
     with Trainer(server, hello('we"ird\nrun')) as trainer:
         trainer.send(schema())
+        trainer.send(batch(1, range(30), np.ones((30, 3))))
+        trainer.wait_acked(2)
+        found = metrics(server)
+    assert found["gradwatch_trainers"] == 1 and found["gradwatch_viewers"] == 0
+    assert found["gradwatch_ingest_frames_total"] == 30
+    assert found["gradwatch_ingest_messages_total"] >= 3 and found["gradwatch_ingest_bytes_total"] > 1000
+    assert found["gradwatch_uncommitted_bytes"] == found["gradwatch_writes_waiting"] == 0
+    assert found["gradwatch_compaction_waiting_bytes"] > 0 and found["gradwatch_database_bytes"] > 0
+    for name in ("ack", "commit"):
+        assert (
+            found[f"gradwatch_{name}_seconds_count"]
+            == found[f'gradwatch_{name}_seconds_bucket{{le="+Inf"}}']
+            > 0
+        )
+    assert found[f"gradwatch_run_last_step{label}"] == 29
+    assert found[f"gradwatch_run_stored_bytes{label}"] > 0
+    assert found[f"gradwatch_run_health{label}"] in (-1, 0)
+
+
+def test_metrics_count_incidents_and_judge_runs(server: Running) -> None:
+    store = server.services.store
+    plain = {"id": "i", "kind": "exploding", "severity": "critical", "first_step": 1, "opened_step": 1}
+    plain |= {"opened_time": 1.0, "closed_step": None, "merged_into": ""}
+    row = HealthRow(run_id="run-1", segment=0, summary={"state": "critical"}, fed={}, state=b"")
+    with Trainer(server, hello()) as trainer:
+        trainer.send(schema())
         trainer.wait_acked(1)
-        with server.owner() as api:
-            text = api.get("/metrics").text
-    names = {line.split("{")[0].split(" ")[0] for line in text.splitlines() if not line.startswith("#")}
-    assert {"gradwatch_ingest_messages_total", "gradwatch_trainers", "gradwatch_ack_seconds_bucket"} <= names
-    assert 'run="we\\"ird\\nrun"' in text
-    for line in text.splitlines():
-        assert line.startswith("# ") or re.fullmatch(r"[a-z_]+(\{.*\})? [-+.\w]+", line), line
+        store.database.write(lambda conn: save_incidents(conn, "run-1", [plain])).result(PATIENCE)
+        store.database.write(lambda conn: save_health(conn, row)).result(PATIENCE)
+        found = metrics(server)
+    assert found['gradwatch_open_incidents{severity="critical"}'] == 1
+    assert found['gradwatch_open_incidents{severity="warning"}'] == 0
+    assert found['gradwatch_run_health{run="run-1",project="tests"}'] == 3
+
+
+def test_only_runs_that_are_being_sent_have_metrics_of_their_own(server: Running) -> None:
+    server.services.store.open_stream(hello("silent"), now=1.0).result(PATIENCE)
+    with Trainer(server, hello("loud")) as trainer:
+        trainer.send(schema())
+        trainer.wait_acked(1)
+        labels = {name for name in metrics(server) if "run=" in name}
+    assert labels and all('run="loud"' in name for name in labels)
 
 
 def test_help_pages_render_without_raw_html(server: Running) -> None:
