@@ -8,6 +8,7 @@ so it never slows anybody else.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import numpy as np
@@ -28,7 +29,7 @@ from .folding import Fold, Unfoldable
 from .queries import series_query
 from .view_codec import DELTA, SNAPSHOT, encode_view
 
-__all__ = ["router"]
+__all__ = ["MESSAGES", "router"]
 
 PACE: Final = 0.085
 """Seconds between two writes to one page."""
@@ -225,20 +226,23 @@ class _Page:
 
     async def _obey(self, message: dict[str, Any]) -> None:
         kind = message.get("type")
-        if kind == "subscribe":
-            await self._subscribe(message)
-        elif kind == "unsubscribe":
-            number = message.get("id")
-            if isinstance(number, int):
-                self._subscriptions.pop(number, None)
-                self.mailbox.unwant(number)
-        elif kind == "follow":
-            run = message.get("run")
-            self.mailbox.run = run if isinstance(run, str) else None
-        elif kind == "ping":
-            await self._tell({"type": "pong", "now": self._services.clock()})
-        else:
-            raise ProtocolError("an unknown message; subscribe, unsubscribe, follow and ping are known")
+        answer = MESSAGES.get(kind) if isinstance(kind, str) else None
+        if answer is None:
+            raise ProtocolError(f"an unknown message; {', '.join(MESSAGES)} are known")
+        await answer(self, message)
+
+    async def _unsubscribe(self, message: dict[str, Any]) -> None:
+        number = message.get("id")
+        if isinstance(number, int):
+            self._subscriptions.pop(number, None)
+            self.mailbox.unwant(number)
+
+    async def _follow(self, message: dict[str, Any]) -> None:
+        run = message.get("run")
+        self.mailbox.run = run if isinstance(run, str) else None
+
+    async def _ping(self, message: dict[str, Any]) -> None:
+        await self._tell({"type": "pong", "now": self._services.clock()})
 
     async def _subscribe(self, message: dict[str, Any]) -> None:
         number, run_id = message.get("id"), message.get("run")
@@ -345,3 +349,12 @@ class _Page:
                 if subscription.run_id == event.run:
                     del self._subscriptions[number]
                     self.mailbox.unwant(number)
+
+
+MESSAGES: Final[dict[str, Callable[[_Page, dict[str, Any]], Awaitable[None]]]] = {
+    "subscribe": _Page._subscribe,
+    "unsubscribe": _Page._unsubscribe,
+    "follow": _Page._follow,
+    "ping": _Page._ping,
+}
+"""What a page may say after its hello."""

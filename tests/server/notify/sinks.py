@@ -22,6 +22,8 @@ class HttpSink:
     url: str = ""
     status: int = 200
     location: str = ""
+    hold: threading.Event | None = None
+    """Set: an answer waits for it."""
     got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
     arrived: threading.Condition = field(default_factory=threading.Condition)
 
@@ -43,6 +45,8 @@ def http_sink() -> Iterator[HttpSink]:
             with sink.arrived:
                 sink.got.append((dict(self.headers.items()), body))
                 sink.arrived.notify_all()
+            if sink.hold is not None:
+                sink.hold.wait(PATIENCE)
             self.send_response(sink.status)
             if sink.location:
                 self.send_header("Location", sink.location)

@@ -68,6 +68,25 @@ def test_a_redirect_is_followed_no_further_than_the_guard_allows() -> None:
         assert len(outside.got) == 1 and inside.got == []
 
 
+def test_a_name_that_changes_its_address_after_a_look_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DNS rebinding: whoever asked first got a public address; the connection would go to this computer."""
+    answers = iter(["93.184.215.14", "127.0.0.1", "127.0.0.1"])
+
+    def resolve(host: str, port: int, *_: object, **__: object) -> list[object]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (next(answers), port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with http_sink() as sink:
+        port = int(sink.url.rpartition(":")[2])
+        first = socket.getaddrinfo("rebind.example", port)[0][4][0]
+        assert is_public(str(first))
+        with guarded(()) as guard:
+            with pytest.raises(urllib.error.URLError):
+                urllib.request.urlopen(f"http://rebind.example:{port}/", data=b"x", timeout=5)
+            assert guard.refused == "127.0.0.1"
+        assert sink.got == []
+
+
 def test_unix_sockets_and_datagrams_are_guarded_too(tmp_path: object) -> None:
     with guarded(()):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream, pytest.raises(Refused):
