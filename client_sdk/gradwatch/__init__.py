@@ -20,21 +20,61 @@ if TYPE_CHECKING:
     from .checking import CheckReport, check
     from .errors import ConfigError, GradwatchError, GradwatchStop
     from .run import Run
+    from .torch_.actions import (
+        Action,
+        AdaGC,
+        AdaptiveClip,
+        Budget,
+        CutLR,
+        Guard,
+        SkipNonFinite,
+        StopOn,
+        clip_grad_norm_,
+        clip_grad_value_,
+        guard,
+    )
     from .watching import watch
 
 __version__ = "0.1.0"
 __all__ = [
+    "Action",
+    "AdaGC",
+    "AdaptiveClip",
+    "Budget",
     "CheckReport",
     "ConfigError",
+    "CutLR",
     "GradwatchError",
     "GradwatchStop",
+    "Guard",
     "Run",
+    "SkipNonFinite",
+    "StopOn",
     "__version__",
     "check",
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "guard",
     "watch",
 ]
 
 _HOME = {
+    **dict.fromkeys(
+        (
+            "Action",
+            "AdaGC",
+            "AdaptiveClip",
+            "Budget",
+            "CutLR",
+            "Guard",
+            "SkipNonFinite",
+            "StopOn",
+            "clip_grad_norm_",
+            "clip_grad_value_",
+            "guard",
+        ),
+        "torch_.actions",
+    ),
     "CheckReport": "checking",
     "check": "checking",
     "ConfigError": "errors",

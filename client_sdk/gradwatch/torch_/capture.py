@@ -27,7 +27,7 @@ from .optimizers import Optimizers, takes_closure
 from .preclip import Preclip
 from .sampled import Cadence, Sampler
 from .scalars import Later, Now, defer
-from .scaling import Scaling, scale_of
+from .scaling import SKIPS, Scaling, scale_of
 from .steps import Steps
 
 if TYPE_CHECKING:
@@ -277,6 +277,8 @@ class Capture:
         scaling = self._scaling
         if scaling is not None and scaling.concerns(optimizer):
             scaling.note(optimizer, draft.numbers, skipped=skipped)
+        elif SKIPS and (skip := SKIPS.pop(optimizer, None)) is not None:
+            draft.numbers["skipped"] = skip
         if draft.step % self._every == 0:
             grad_scale = getattr(optimizer, "grad_scale", None)
             self._measure(draft, number, None if grad_scale is None else defer(grad_scale))

@@ -20,7 +20,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.nn.utils import clip_grad
 from torch.optim import Optimizer
 
-__all__ = ["Listener", "listen"]
+__all__ = ["Listener", "clipping", "listen"]
 
 Function: TypeAlias = Callable[..., Any]
 
@@ -237,8 +237,18 @@ def _passed(
     return ((first, *args[1:]), kwargs) if args else (args, {**kwargs, name: first})
 
 
+def clipping(parameters: Sequence[Tensor], clip: Callable[[], object]) -> None:
+    """Calls ``clip``, which clips the gradients of these in a way of its own; who listens measures before and after."""
+    _announce(parameters)
+    clip()
+    for listener in list(_listeners):
+        listener.on_clip_value()
+
+
 def _announce(parameters: Sequence[Tensor]) -> None:
     """Says that the gradients of these will be clipped; nobody has their norms yet."""
+    if not _listeners:
+        return
     grads = [parameter.grad for parameter in parameters]
     there = [grad for grad in grads if grad is not None]
     theirs = parameters if len(there) == len(grads) else None

@@ -1,10 +1,10 @@
-"""What a ``GradScaler`` does to a step."""
+"""What a ``GradScaler``, or somebody else who leaves out steps, does to one."""
 
 from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from torch.optim import Optimizer
 
@@ -13,7 +13,10 @@ from .scalars import Flag, Later, Now, defer
 if TYPE_CHECKING:
     from torch.amp.grad_scaler import GradScaler
 
-__all__ = ["Scaling", "scale_of"]
+__all__ = ["SKIPS", "Scaling", "scale_of"]
+
+SKIPS: Final[weakref.WeakKeyDictionary[Optimizer, Now | Flag]] = weakref.WeakKeyDictionary()
+"""Whether the step that an optimizer is about to make will be left out, where somebody decides that. Taken by who measures."""
 
 
 @dataclass(eq=False, slots=True)
