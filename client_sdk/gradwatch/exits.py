@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from types import FrameType, TracebackType
 from typing import Any, Final, NoReturn, Protocol
 
+from .errors import GradwatchStop
 from .protocol.messages import EndState
 
 __all__ = ["EXITS", "Exits", "Watched", "describe", "state_of"]
@@ -65,6 +66,8 @@ def state_of(error: BaseException) -> tuple[EndState, str, dict[str, Any] | None
     """State, reason and error for a run that ends with ``error`` passing through it."""
     if isinstance(error, KeyboardInterrupt):
         return "killed", "SIGINT", None
+    if isinstance(error, GradwatchStop):
+        return "finished", str(error)[:200], None
     if isinstance(error, SystemExit):
         if error.code in (None, 0):
             return "finished", "", None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
+from .actors import Actor, Actors
 from .console import Console, in_notebook
 from .errors import ConfigError
 from .exits import EXITS, state_of
@@ -123,6 +124,7 @@ class Run:
         self._note: tuple[EndState, str, int | None] | None = None
         self._batches: deque[tuple[int, Any]] = deque(maxlen=_BATCHES_KEPT)
         self._told: set[str] = set()
+        self._actors = Actors(shield)
         self._ended = False
         self._inert = False
 
@@ -161,6 +163,8 @@ class Run:
         A value logged after a backward belongs to the coming optimizer step, otherwise to the step just taken; ``step``
         says otherwise. Several values of one name at one step are averaged. What is not a number is left out, and said once.
         """
+        if self._actors:
+            self._actors.log({**(values or {}), **scalars})
         if not self._inert:
             with self._shield.guard("run.log"):
                 self._log({**(values or {}), **scalars}, step)
@@ -240,6 +244,17 @@ class Run:
         """``capture`` says from now on which step it is."""
         self._capture = capture
 
+    def join(self, actor: Actor) -> Callable[[], int] | None:
+        """``actor`` hears from now on what is logged and found; gives what tells the coming step, None if nobody knows."""
+        self._actors.add(actor)
+        return None if self._capture is None else self._scalar_step
+
+    def acted(self, step: int, data: Mapping[str, Any]) -> None:
+        """Something was done to training at ``step``: stands on the timeline and in the audit list."""
+        if not self._inert:
+            with self._shield.guard("noting an action"):
+                self._outbox.put_mark(MarkPoint(max(step, 0), self._clock(), "action", plain(data)))
+
     def end(self, state: EndState, reason: str = "", error: dict[str, Any] | None = None) -> None:
         """Finishes in ``state``, or, if that is an ordinary end, in the state noted before. Only the first call counts."""
         if self._ended:
@@ -250,6 +265,7 @@ class Run:
             if activity is None or activity == self.activity():
                 state, reason = noted, noted_reason
         EXITS.forget(self)
+        self._actors.remove()
         with self._shield.guard("finish"):
             if self._capture is not None:
                 self._capture.detach()
@@ -278,7 +294,8 @@ class Run:
             capture.detach()
 
     def on_incident(self, incident: Incident) -> None:
-        """Sends which samples the last steps saw when the server finds something wrong."""
+        """Sends which samples the last steps saw when the server finds something wrong, and tells who acts on it."""
+        self._actors.incident(incident)
         if incident.open and self._batches:
             batches = [{"step": step, "ids": ids} for step, ids in self._batches]
             self._batches.clear()

@@ -16,6 +16,7 @@ from .config import Config
 from .errors import StoreError
 from .services import open_services
 from .web import (
+    actions,
     alerts,
     audit,
     bodies,
@@ -91,6 +92,6 @@ def _api() -> APIRouter:
     api = APIRouter(
         prefix="/api/v1", dependencies=[Depends(guard), Depends(audit.audited)], responses=_ERRORS
     )
-    for module in (runs, rules, alerts, channels, shares, incidents, tokens, audit, snapshots):
+    for module in (runs, rules, alerts, channels, shares, incidents, actions, tokens, audit, snapshots):
         api.include_router(module.router)
     return api

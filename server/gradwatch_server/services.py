@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from jinja2 import Environment
 
 from gradwatch.errors import GradwatchError
+from gradwatch.protocol import encode
+from gradwatch.protocol.messages import Incident
 
 from .alerting import Alerting
 from .assets import Assets
@@ -52,6 +54,9 @@ class Fenceable(Protocol):
     def fence(self, why: GradwatchError | None = None) -> None:
         """Ends it: another one has taken over, or ``why``."""
 
+    def tell(self, text: str) -> None:
+        """Sends it a message when it can."""
+
 
 class Trainers:
     """Which connections send which run. The store says which streams are closed by newer ones; this ends their sockets."""
@@ -86,6 +91,14 @@ class Trainers:
         for connection in list(self._connections.get(run_id, {})):
             connection.fence()
 
+    def tell(self, run_id: str, incident: Mapping[str, Any]) -> None:
+        """Those who send a run hear of its incidents: a script may have asked to act on them."""
+        connections = self._connections.get(run_id)
+        if connections:
+            text = str(encode(incident_message(incident)))
+            for connection in list(connections):
+                connection.tell(text)
+
     @property
     def runs(self) -> set[str]:
         """Runs that somebody sends at this moment."""
@@ -110,6 +123,7 @@ class Services:
     health: HealthWatch
     sharing: Sharing
     pipeline: Pipeline
+    trainers: Trainers
     assets: Assets
     templates: Environment
     port: int = 0
@@ -118,7 +132,6 @@ class Services:
     metrics: Metrics = field(default_factory=Metrics)
     codes: Codes = field(default_factory=Codes)
     nonces: Nonces = field(default_factory=Nonces)
-    trainers: Trainers = field(default_factory=Trainers)
     wrong_tokens: deque[float] = field(default_factory=deque)
     """When somebody last tried a wrong token."""
     closing: bool = False
@@ -155,9 +168,10 @@ async def open_services(
             allowed=allowed_networks(config.notify_allow),
         )
         alerting = Alerting(store, announce, clock, courier)
+        trainers = Trainers()
         sharing = Sharing(store.database, clock, keyring.key)
         await asyncio.to_thread(alerting.load)
-        health = HealthWatch(store, hub, _finder(announce, alerting), clock, enabled=config.health)
+        health = HealthWatch(store, hub, _finder(announce, alerting, trainers), clock, enabled=config.health)
         pipeline = Pipeline(store, hub, announce, alerting, health, clock)
         services = Services(
             config=config,
@@ -174,6 +188,7 @@ async def open_services(
             health=health,
             sharing=sharing,
             pipeline=pipeline,
+            trainers=trainers,
             assets=assets,
             templates=templates,
         )
@@ -194,12 +209,27 @@ async def open_services(
         await asyncio.to_thread(store.close)
 
 
-def _finder(announce: Announcer, alerting: Alerting) -> Callable[[str, str | None, dict[str, Any]], None]:
-    """Who hears of incidents: the pages, and the rules that wait for them."""
+def incident_message(incident: Mapping[str, Any]) -> Incident:
+    """An incident as its trainer hears it: what a script may act on, without the evidence."""
+    return Incident(
+        id=incident["id"],
+        kind=incident["kind"],
+        severity=incident["severity"],
+        step=incident["first_step"],
+        open=incident["closed_step"] is None and not incident["merged_into"],
+        data={"sentence": incident["sentence"], "opened_step": incident["opened_step"]},
+    )
+
+
+def _finder(
+    announce: Announcer, alerting: Alerting, trainers: Trainers
+) -> Callable[[str, str | None, dict[str, Any]], None]:
+    """Who hears of incidents: the pages, the rules that wait for them, and the script itself."""
 
     def found(kind: str, run: str | None, data: dict[str, Any]) -> None:
         announce(kind, run, data)
         if run is not None:
             alerting.incident_found(run, data)
+            trainers.tell(run, data)
 
     return found

@@ -11,6 +11,7 @@ The same code runs live in the server, in a back-test over a stored run, and in 
 
 from .cause_table import CAUSES
 from .causes import Cause
+from .effects import Effect, changes, effect_of
 from .incidents import CauseFound, Evidence, Finding, Incident, Origin, Remedy, Share, from_plain
 from .layout import Layout
 from .monitor import FRAME_STATISTICS, Monitor
@@ -29,6 +30,7 @@ __all__ = [
     "Cause",
     "CauseFound",
     "Detector",
+    "Effect",
     "Evidence",
     "Finding",
     "Incident",
@@ -42,6 +44,8 @@ __all__ = [
     "Series",
     "Share",
     "WhatIf",
+    "changes",
+    "effect_of",
     "from_bytes",
     "from_plain",
     "to_bytes",

@@ -61,6 +61,7 @@ SHARED: Final[frozenset[str]] = frozenset(
         "/api/v1/runs/{run_id}/values",
         "/api/v1/runs/{run_id}/marks",
         "/api/v1/runs/{run_id}/incidents",
+        "/api/v1/runs/{run_id}/actions",
         "/api/v1/runs/{run_id}/what-if",
         "/api/v1/health",
         "/api/v1/alerts",

@@ -40,6 +40,9 @@ MOST_UNSTORED: Final = 2
 """Appends of one socket that wait for a commit: one that is being written, one behind it. What arrives meanwhile gathers
 and is taken together, so that under load there are fewer and larger appends instead of a longer queue."""
 
+MOST_NEWS: Final = 256
+"""Incidents that wait to be sent to one trainer; the oldest go."""
+
 ENOUGH_BYTES: Final = 256 * 1024
 """Gathered bytes that are worth an append of their own, however many wait for a commit."""
 
@@ -82,6 +85,7 @@ class _Trainer:
         """Bytes not yet committed, and those of them that are still in the inbox."""
         self._acked = 0
         self._ack_now = asyncio.Event()
+        self._news: deque[str] = deque(maxlen=MOST_NEWS)
         self._unstored: set[asyncio.Future[int]] = set()
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -122,6 +126,11 @@ class _Trainer:
     def fence(self, why: GradwatchError | None = None) -> None:
         """Another socket has taken over this stream, or a newer stream this rank."""
         self._break(why or StreamFenced("another process now sends this run; this one was cut off"))
+
+    def tell(self, text: str) -> None:
+        """Something that the trainer should hear, sent before the next acknowledgement."""
+        self._news.append(text)
+        self._ack_now.set()
 
     def _too_slow(self) -> None:
         if self._session.state is not State.OPEN:
@@ -277,6 +286,8 @@ class _Trainer:
         while True:
             await self._ack_now.wait()
             self._ack_now.clear()
+            while self._news:
+                await self._send(self._news.popleft())
             await self._send(str(encode(Ack(next_seq=self._acked))))
 
     async def _send(self, text: str) -> None:

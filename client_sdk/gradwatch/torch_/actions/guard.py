@@ -13,7 +13,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -47,21 +47,37 @@ def guard(
     optimizer: Optimizer,
     parts: Iterable[Part],
     *,
+    run: RunLike | None = None,
     budget: Budget = Budget(),
     on_action: Callable[[Action], object] = lambda action: None,
 ) -> Guard:
-    """Has ``parts`` act on the steps of ``optimizer`` from now on, without a run and without a server.
+    """Has ``parts`` act on the steps of ``optimizer`` from now on; no run and no server is needed.
 
     ::
 
-        guard = gradwatch.guard(optimizer, [gradwatch.AdaptiveClip(), gradwatch.SkipNonFinite()])
+        gradwatch.guard(optimizer, [gradwatch.AdaptiveClip(), gradwatch.SkipNonFinite()], run=run)
+
+    With a run every action stands on its timeline and in its audit list, its ``log`` tells the parts of loss and metrics,
+    and the incidents of its health engine count too. Among several processes every one must call this, in the same way.
 
     Raises:
         ConfigError: parts that do not go together, an optimizer that cannot be guarded, or ranks that cannot agree.
     """
     made = Guard(optimizer, list(parts), budget=budget, on_action=on_action)
+    if run is not None:
+        made.follow(run)
     made.attach()
     return made
+
+
+class RunLike(Protocol):
+    """What a guard needs of a run."""
+
+    def join(self, actor: Any) -> Callable[[], int] | None:
+        """Tells ``actor`` what is logged and found; gives what tells the coming step."""
+
+    def acted(self, step: int, data: Mapping[str, Any]) -> None:
+        """Notes an action."""
 
 
 class Guard:
@@ -74,14 +90,14 @@ class Guard:
         *,
         budget: Budget = Budget(),
         on_action: Callable[[Action], object] = lambda action: None,
-        step_of: Callable[[], int] | None = None,
         shield: Shield | None = None,
     ) -> None:
         _check(optimizer, parts)
         agree.check()
         self.actions: deque[Action] = deque(maxlen=200)
         self.on_action = on_action
-        self.step_of = step_of
+        self._step_of: Callable[[], int] | None = None
+        self._run: RunLike | None = None
         self._shield = Shield(_tell) if shield is None else shield
         self._optimizer = weakref.ref(optimizer)
         self._clips = [part for part in parts if isinstance(part, (AdaptiveClip, AdaGC))]
@@ -130,10 +146,18 @@ class Guard:
         while self._undo:
             self._undo.pop()()
 
-    def log(self, **values: Any) -> None:
+    def follow(self, run: RunLike) -> None:
+        """Listens to ``run`` and tells it of every action."""
+        self._run = run
+        self._step_of = run.join(self)
+
+    def log(self, values: Mapping[str, Any] | None = None, /, **more: Any) -> None:
         """Values that parts listen to, such as ``loss`` or a metric. A run's ``log`` passes its own on."""
-        for name, value in values.items():
-            self.value(name, value)
+        for name, value in {**(values or {}), **more}.items():
+            if isinstance(value, Mapping):
+                self.log({f"{name}/{key}": item for key, item in value.items()})
+            else:
+                self.value(str(name), value)
 
     def value(self, name: str, value: Any) -> None:
         """One value; what is on a device is read once it has arrived."""
@@ -158,7 +182,7 @@ class Guard:
         if takes_closure(optimizer, args, kwargs):
             raise ConfigError("actions cannot act on a step that computes its gradients itself, by a closure")
         self._rates.restore()
-        self._step = self._steps if self.step_of is None else self.step_of()
+        self._step = self._steps if self._step_of is None else self._step_of()
         self._steps += 1
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         unscale(optimizer, parameters)
@@ -317,6 +341,8 @@ class Guard:
 
     def _record(self, action: Action) -> None:
         self.actions.append(action)
+        if self._run is not None:
+            self._run.acted(action.step, action.plain())
         self.on_action(action)
 
 

@@ -11,7 +11,7 @@ from .rules import LossLevel, Mode, Patience
 
 __all__ = ["SEVERITIES", "CutLR", "SkipNonFinite", "StopOn", "Trouble"]
 
-SEVERITIES: Final = ("info", "warn", "critical")
+SEVERITIES: Final = ("info", "warning", "critical")
 _LOCAL: Final = ("nonfinite", "exploding", "diverging")
 
 
@@ -110,7 +110,7 @@ class StopOn:
 
     Args:
         kind: of trouble, "" for any.
-        severity: the least that counts: ``info``, ``warn`` or ``critical``.
+        severity: the least that counts: ``info``, ``warning`` or ``critical``.
         after: steps in a row, or values of the rule, that have to be bad before a local rule counts.
         checkpoint: called before the exception is raised, to save the model.
 
@@ -121,7 +121,7 @@ class StopOn:
     def __init__(
         self,
         kind: str = "",
-        severity: Literal["info", "warn", "critical"] = "critical",
+        severity: Literal["info", "warning", "critical"] = "critical",
         *,
         after: int = 5,
         checkpoint: Callable[[], object] | None = None,

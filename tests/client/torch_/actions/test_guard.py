@@ -168,7 +168,7 @@ def test_schedulers_never_see_the_multiplier(tensor: bool) -> None:
 
 def test_the_rate_is_put_back_after_a_step_that_raised() -> None:
     loop = Loop(CutLR())
-    loop.guard.incident("a", "diverging", "warn", "", open=True)
+    loop.guard.incident("a", "diverging", "warning", "", open=True)
     loop.step()
     with pytest.raises(ZeroDivisionError):
         loop.optimizer.register_step_pre_hook(lambda *_: 1 / 0)  # type: ignore[arg-type,return-value]
@@ -228,7 +228,7 @@ def test_stop_on_exploding_norms() -> None:
 
 
 def test_stop_on_incidents_of_the_right_kind_and_severity() -> None:
-    loop = Loop(StopOn("vanishing", severity="warn"))
+    loop = Loop(StopOn("vanishing", severity="warning"))
     loop.guard.incident("a", "exploding", "critical", "", open=True)
     loop.guard.incident("b", "vanishing", "info", "", open=True)
     loop.step()
