@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, Protocol
@@ -34,8 +34,11 @@ from .store.tail import Piece
 
 __all__ = ["HOLDING_MARK", "Ranks"]
 
-HOLDING_MARK: Final = "ranks"
+HOLDING_MARK: Final = "holds"
 """Kind of the mark that keeps which shards a rank holds, for a restart of the server."""
+
+RANKS_MARK: Final = "ranks"
+"""Kind of the mark where another number of ranks is in than before."""
 
 END_S: Final = 10.0
 """How long the run's end waits for ranks that have not said goodbye."""
@@ -63,6 +66,8 @@ class _Group:
     bye: Bye | None = None
     bye_at: float = 0.0
     stale: bool = True
+    present: float = 0.0
+    """How many ranks were in the newest frame; all of them before the first."""
 
 
 class Ranks:
@@ -217,6 +222,7 @@ class Ranks:
             group.declarations.append(_declaration(group))
             group.stale = False
         frames = [replace(frame, schema=len(group.declarations)) for frame in frames]
+        self._send(group, [group.packer.mark(mark) for mark in _changes(group, frames)])
         records = group.packer.pack(frames, group.declarations if frames else (), now, final=ending)
         if ending and bye is not None:
             records.append(group.packer.bye(bye.state, bye.time, bye.reason, bye.error))
@@ -246,6 +252,16 @@ class Ranks:
         group.handle.closed = group.handle.closed or StreamFenced("merging has stopped")
         self._streams = {no: pair for no, pair in self._streams.items() if pair[0] is not group}
         self._groups = {key: one for key, one in self._groups.items() if one is not group}
+
+
+def _changes(group: _Group, frames: Sequence[Frame]) -> Iterator[MarkPoint]:
+    """Marks where ranks went missing or came back."""
+    for frame in frames if group.whole else ():
+        present = float(frame.values["ranks_present"][0])
+        if present != (group.present or group.merge.world):
+            data = {"present": int(present), "of": group.merge.world}
+            yield MarkPoint(frame.step, frame.time, RANKS_MARK, data)
+        group.present = present
 
 
 def _mark_of(rank: int, stream: str, record: Record, now: float) -> MarkPoint | None:

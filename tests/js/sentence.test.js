@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { sentenceOf } from "../../static/js/core/sentence.js";
+import { markText, ranksMissing, sentenceOf } from "../../static/js/core/sentence.js";
 
 const RUN = {
   state: "running", created_at: 0, last_time: 1000, last_seen: 1000, finished_at: null, last_step: 12047, steps: 12048,
@@ -49,4 +49,16 @@ test("without a connection nothing old is repeated as if it were now", () => {
   const said = sentenceOf(RUN, [], 1012, { lost: true });
   assert.equal(said.tone, "");
   assert.match(spaced(said), /connection to the server is lost\. The last point is 12 s old/);
+});
+
+test("a distributed run says when ranks are missing", () => {
+  assert.equal(ranksMissing(RUN), "");
+  assert.equal(ranksMissing({ ...RUN, summary: { ranks_present: 8, ranks: 8 } }), "");
+  assert.equal(ranksMissing({ ...RUN, summary: { ranks_present: 7, ranks: 8 } }), "7 of 8 ranks");
+});
+
+test("marks about ranks are words, and what is only for the server is left out", () => {
+  assert.equal(markText({ kind: "ranks", data: { present: 7, of: 8 } }), "7 of 8 ranks");
+  assert.equal(markText({ kind: "holds", data: { rank: 1 } }), "");
+  assert.equal(markText({ kind: "checkpoint" }), "checkpoint");
 });

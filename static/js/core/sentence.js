@@ -57,6 +57,18 @@ function alertText(alert) {
   return `${alert.statistic} ${what} since step ${formatCount(alert.opened_step)}.`;
 }
 
+/** "7 of 8 ranks" while the newest step of a distributed run lacks some, else "": its norms are then less than the whole. */
+export function ranksMissing(run) {
+  const { ranks_present: present, ranks } = run.summary ?? {};
+  return numberOf(present ?? 0) < numberOf(ranks ?? 0) ? `${formatCount(present)} of ${formatCount(ranks)} ranks` : "";
+}
+
+/** What a mark on the timeline says, "" for those that are not for people. */
+export function markText({ kind, data = {} }) {
+  if (kind === "holds") return "";
+  return kind === "ranks" ? `${formatCount(data.present)} of ${formatCount(data.of)} ranks` : kind;
+}
+
 /** "Norm 0.81, loss 0.42 at step 12,047." */
 function numbers(run) {
   const { global_grad_norm: norm, loss } = run.summary ?? {};

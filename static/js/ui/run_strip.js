@@ -4,7 +4,7 @@
 //   reads `run`, `alerts`, `incidents`, `health`, `connection`
 
 import { formatNumber, numberOf } from "../core/format.js";
-import { sentenceOf } from "../core/sentence.js";
+import { ranksMissing, sentenceOf } from "../core/sentence.js";
 import { el, setAttribute, setText } from "./element.js";
 
 const NUMBERS = [
@@ -23,6 +23,8 @@ export function mount(element, store, { onAlert, onIncident }) {
     values.set(key, { value, row: el("div", { class: className, hidden: true }, el("dt", {}, label), value) });
     list.append(values.get(key).row);
   }
+  const ranks = el("div", { class: "strip-ranks", hidden: true });
+  list.prepend(ranks);
   let shown = null;
   let about = null;
   const link = el("button", { type: "button", onclick: () => about?.incident ? onIncident(about.incident) : about && onAlert(about.alert) });
@@ -43,6 +45,9 @@ export function mount(element, store, { onAlert, onIncident }) {
       }
       sentence.title = said.text;
     }
+    const missing = ranksMissing(run);
+    ranks.hidden = missing === "";
+    setText(ranks, missing);
     for (const [key, { value, row }] of values) {
       const number = run.summary?.[key];
       row.hidden = number === undefined;

@@ -7,6 +7,7 @@
 import { formatCount } from "../core/format.js";
 import { PRESENT, HAS_INF, HAS_NAN } from "../core/codec.js";
 import { fitRange, position } from "../core/scale.js";
+import { markText } from "../core/sentence.js";
 import { standing, WHOLE } from "../core/view.js";
 import { columnsOf, valuesIn } from "./chart_traces.js";
 import { setAttribute } from "./element.js";
@@ -101,7 +102,7 @@ export function mount(element, store, model, { onGlyph }) {
     const { alerts = [], incidents = [], marks = [], segments = [] } = store.get();
     glyphs = [
       ...segments.slice(1).map((segment) => ({ step: segment.start_step, colour: "--text-3", shape: "bar", text: "restart" })),
-      ...marks.map((mark) => ({ step: mark.step, colour: "--accent", shape: "mark", text: mark.kind })),
+      ...marks.filter(markText).map((mark) => ({ step: mark.step, colour: mark.kind === "ranks" ? "--warning" : "--accent", shape: "mark", text: markText(mark) })),
       ...incidents.filter(({ severity }) => severity !== "info").map((incident) => ({ step: incident.first_step, colour: incidentColour(incident), shape: "dot", incident, text: incident.sentence })),
       ...alerts.map((alert) => ({ step: alert.opened_step, colour: alertColour(alert), shape: "dot", alert, text: alert.rule_name })),
     ];

@@ -15,7 +15,7 @@ from tests.server.live_server import PATIENCE, Page, Running, Trainer, hello, se
 from gradwatch.protocol import Batch, Block, Bye, Hello, Mark, Schema, Statistic, Tensor
 from gradwatch.testing import FakeClock
 from gradwatch_server.rank_merge import WAIT_STEPS
-from gradwatch_server.ranks import END_S
+from gradwatch_server.ranks import END_S, RANKS_MARK
 
 NAMES = ("a.weight", "a.bias", "b.weight")
 RNG = np.random.default_rng(3)
@@ -153,6 +153,10 @@ def test_a_rank_that_stays_away_delays_and_is_told(tmp_path: Path) -> None:
             found = merged(server, 8)
         assert {step: found[step] for step in range(4, 8)} == whole(range(4, 8))
         assert ranks_present(server)[4:] == [2.0] * 4
+        with server.owner() as api:
+            marks = api.get("/api/v1/runs/run-1/marks").json()["marks"]
+        told = [(mark["step"], mark["data"]["present"]) for mark in marks if mark["kind"] == RANKS_MARK]
+        assert told == [(0, 1), (4, 2)]
 
 
 def test_the_end_does_not_wait_for_ever_for_a_dead_rank(tmp_path: Path) -> None:
