@@ -55,7 +55,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 }
 
 ONLY_IN: dict[str, tuple[str, ...]] = {
-    "torch": ("gradwatch.torch_", "gradwatch.integrations", "gradwatch.demo"),
+    "torch": ("gradwatch.torch_", "gradwatch.integrations", "gradwatch.demo", "gradwatch.doctor"),
     "websockets": ("gradwatch.transport", "gradwatch.testing"),
     "sqlalchemy": ("gradwatch_server.store",),
     "alembic": ("gradwatch_server.store",),

@@ -55,7 +55,8 @@ def _add_database(parser: argparse.ArgumentParser) -> None:
 
 
 def _address(arguments: argparse.Namespace) -> str:
-    return Config.build(os.environ, database=arguments.database, directory=arguments.directory).database
+    database = arguments.database or None
+    return Config.build(os.environ, database=database, directory=arguments.directory).database
 
 
 def _configure_export(parser: argparse.ArgumentParser) -> None:
@@ -159,6 +160,18 @@ def _backup(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _configure_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--db",
+        dest="database",
+        nargs="?",
+        const="",
+        metavar="FILE|URL",
+        help="check everything that is stored there; without a name, in the usual database",
+    )
+    parser.add_argument("--dir", dest="directory", help="the same, with the database in this folder")
+
+
 def _doctor(arguments: argparse.Namespace) -> int:
     address = _address(arguments)
     print(f"gradwatch {__version__}, Python {sys.version.split()[0]}")
@@ -182,7 +195,7 @@ _ROWS: Final[tuple[_Row, ...]] = (
     ("export", "write runs to files", _configure_export, _export),
     ("import", "take in exported runs (without a server), or TensorBoard logs", _configure_import, _import),
     ("backup", "copy the database while it is used", _configure_backup, _backup),
-    ("doctor", "check everything that is stored", _add_database, _doctor),
+    ("doctor", "check everything that is stored", _configure_doctor, _doctor),
 )
 
 COMMANDS: Final = tuple(Command(*row) for row in _ROWS)

@@ -271,9 +271,9 @@ def test_doctor_says_what_is_wrong(
     assert words in capsys.readouterr().err
 
 
-def test_doctor_without_flags_and_server_says_what_it_can_do(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["doctor"], installed=list) == 1
-    assert "--model module:factory" in capsys.readouterr().err
+def test_doctor_without_the_server_says_what_the_database_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--db"], installed=list) == 1
+    assert "gradwatch[server]" in capsys.readouterr().err
 
 
 def test_the_growth_over_layers_is_robust() -> None:

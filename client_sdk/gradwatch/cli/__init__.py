@@ -26,7 +26,7 @@ THEIRS: Final = {
     "share": "make a link for somebody else",
     "token": "make or revoke access tokens",
     "backup": "copy the database while it is used",
-    "doctor": "check a model before training, or the database",
+    "doctor": "check the numbers on this machine, a model before training, or the database",
 }
 """Commands that the server package brings, for help and for a clear sentence where it is not installed."""
 

@@ -1,4 +1,4 @@
-"""``gradwatch doctor``: checkups that need no server, each asked for by a flag; without a flag the server's, of the database."""
+"""``gradwatch doctor``: the numbers on this machine; by a flag a model before training, or the database."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from ..errors import ConfigError
+from ..doctor import command as numbers
+from ..errors import GradwatchError
 from . import doctor_model
 from .command import Command
 
@@ -32,6 +33,9 @@ def command(theirs: Command | None) -> Command:
     def configure(parser: argparse.ArgumentParser) -> None:
         if theirs is not None:
             theirs.configure(parser)
+        else:
+            parser.add_argument("--db", dest="database", nargs="?", const="", help="needs the server")
+        numbers.configure(parser)
         for checkup in CHECKUPS:
             checkup.configure(parser)
 
@@ -39,11 +43,10 @@ def command(theirs: Command | None) -> Command:
         wanted = [checkup for checkup in CHECKUPS if checkup.wanted(arguments)]
         if wanted:
             return max(checkup.run(arguments) for checkup in wanted)
+        if arguments.database is None and getattr(arguments, "directory", None) is None:
+            return numbers.run(arguments)
         if theirs is not None:
             return theirs.run(arguments)
-        raise ConfigError(
-            "say what to look at, such as --model module:factory; the database check needs the server: "
-            'pip install "gradwatch[server]"'
-        )
+        raise GradwatchError('the database check needs the server: pip install "gradwatch[server]"')
 
-    return Command("doctor", "check a model before training, or the database", configure, run)
+    return Command("doctor", "check the numbers on this machine; a model, or the database", configure, run)
