@@ -21,6 +21,7 @@ from .assets import Assets
 from .config import Config
 from .health_watch import HealthWatch
 from .hub import Hub
+from .load import Load
 from .metrics import Metrics
 from .notify.courier import Courier
 from .notify.guard import allowed_networks
@@ -130,6 +131,7 @@ class Services:
     """The port it listens on, known once it does."""
     limits: Limits = field(default_factory=Limits)
     metrics: Metrics = field(default_factory=Metrics)
+    load: Load = field(default_factory=Load)
     codes: Codes = field(default_factory=Codes)
     nonces: Nonces = field(default_factory=Nonces)
     wrong_tokens: deque[float] = field(default_factory=deque)
@@ -193,7 +195,10 @@ async def open_services(
             templates=templates,
         )
         health.start()
-        ticking = [asyncio.ensure_future(work) for work in (pipeline.tick(), alerting.run(), courier.run())]
+        ticking = [
+            asyncio.ensure_future(work)
+            for work in (pipeline.tick(), alerting.run(), courier.run(), services.load.watch())
+        ]
         try:
             yield services
         finally:

@@ -83,6 +83,8 @@ class _Trainer:
         self._held = 0
         self._gathered = 0
         """Bytes not yet committed, and those of them that are still in the inbox."""
+        self._flying = 0
+        """Bytes that the store has, and that are not yet durable."""
         self._acked = 0
         self._ack_now = asyncio.Event()
         self._news: deque[str] = deque(maxlen=MOST_NEWS)
@@ -110,7 +112,7 @@ class _Trainer:
             for task in (reader, *tasks):
                 task.cancel()
             await asyncio.gather(reader, *tasks, return_exceptions=True)
-            self._let_go(self._gathered)
+            self._let_go(self._held - self._flying)  # what nobody takes any more
             if self._stream is not None:
                 self._services.trainers.leave(self._stream, self)
 
@@ -143,7 +145,7 @@ class _Trainer:
     # --- reader -------------------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        socket, metrics = self._socket, self._services.metrics
+        socket, metrics, load = self._socket, self._services.metrics, self._services.load
         while True:
             message = await socket.receive()
             if message["type"] == "websocket.disconnect":
@@ -152,13 +154,13 @@ class _Trainer:
             if data is None:
                 data = message["text"]
             self._held += len(data)
-            metrics.open["uncommitted_bytes"] += len(data)
+            load.hold(len(data))
             self._gathered += len(data)
             metrics.counters["ingest_messages"] += 1
             metrics.counters["ingest_bytes"] += len(data)
             self._inbox.append(data)
             self._arrived.set()
-            while self._held > UNCOMMITTED_BYTES:
+            while self._held > (0 if load.full else UNCOMMITTED_BYTES):
                 self._room.clear()
                 await self._room.wait()
         self._gone = self._ended = True
@@ -251,9 +253,11 @@ class _Trainer:
             raise
         self._services.metrics.counters["ingest_frames"] += self._stream.run.steps - before
         self._unstored.add(stored)
+        self._flying += size
 
         def durable(done: asyncio.Future[int]) -> None:
             self._unstored.discard(done)
+            self._flying -= size
             self._let_go(size)
             if done.cancelled():
                 return
@@ -269,7 +273,7 @@ class _Trainer:
 
     def _let_go(self, size: int) -> None:
         self._held -= size
-        self._services.metrics.open["uncommitted_bytes"] -= size
+        self._services.load.hold(-size)
         self._room.set()
         self._arrived.set()
 

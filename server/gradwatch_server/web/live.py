@@ -60,6 +60,8 @@ async def live(socket: WebSocket) -> None:
         return
     await socket.accept()
     try:
+        if services.load.busy:
+            raise TooMany("The server is busy storing what trainers send. The page comes back by itself.")
         with services.metrics.holding("viewers", services.limits.viewers):
             await _serve(socket, services)
     except WebSocketDisconnect:
@@ -327,6 +329,10 @@ class _Page:
                 continue
             await self._tell(event.plain(self._identity.viewer))
             self._forget_deleted(event)
+        if self._services.load.busy:  # trainers first: numbers gather here, or are read afresh
+            self._services.metrics.add("views_held")
+            self.mailbox.wake.set()
+            return
         for subscription in list(self._subscriptions.values()):
             try:
                 series = subscription.delta(self.mailbox)

@@ -94,10 +94,22 @@ _FAMILIES: Final[tuple[tuple[str, str, str, Callable[[_Seen], Iterator[Sample]]]
     ("trainers", "gauge", "Trainers that are connected.", _server(lambda s: s.metrics.open["trainers"])),
     ("viewers", "gauge", "Pages that are connected.", _server(lambda s: s.metrics.open["viewers"])),
     (
+        "views_held_total",
+        "counter",
+        "Times that a page's numbers waited because the server was busy with trainers.",
+        _server(lambda s: s.metrics.counters["views_held"]),
+    ),
+    (
+        "loop_late_seconds",
+        "gauge",
+        "How late the event loop came lately.",
+        _server(lambda s: s.load.late),
+    ),
+    (
         "uncommitted_bytes",
         "gauge",
         "Bytes received and not yet durable.",
-        _server(lambda s: s.metrics.open["uncommitted_bytes"]),
+        _server(lambda s: s.load.uncommitted),
     ),
     (
         "writes_waiting",
