@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -195,23 +195,29 @@ async def open_services(
             templates=templates,
         )
         health.start()
-        ticking = [
-            asyncio.ensure_future(work)
-            for work in (pipeline.tick(), alerting.run(), courier.run(), services.load.watch())
-        ]
         try:
-            yield services
+            async with _ticking(pipeline.tick(), alerting.run(), courier.run(), services.load.watch()):
+                yield services
         finally:
             services.closing = True
-            for task in ticking:
-                task.cancel()
-            await asyncio.gather(*ticking, return_exceptions=True)
             await asyncio.to_thread(health.stop)
             await alerting.drain()
             await asyncio.to_thread(courier.close)
             await announce.drain()
     finally:
         await asyncio.to_thread(store.close)
+
+
+@contextlib.asynccontextmanager
+async def _ticking(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Runs them beside the body, and cancels them after it."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def incident_message(incident: Mapping[str, Any]) -> Incident:
