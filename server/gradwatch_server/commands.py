@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gradwatch.cli import Command
 
-from . import data_commands, serving, token_commands
+from . import data_commands, serving, share_commands, token_commands
 
 __all__ = ["COMMANDS"]
 
@@ -20,6 +20,12 @@ COMMANDS: tuple[Command, ...] = (
         help="make, list and revoke tokens for people and trainers",
         configure=token_commands.configure,
         run=token_commands.run,
+    ),
+    Command(
+        name="share",
+        help="make a read-only link to a run, or to a comparison of several",
+        configure=share_commands.configure,
+        run=share_commands.run,
     ),
     *data_commands.COMMANDS,
 )

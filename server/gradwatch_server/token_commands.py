@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
-from gradwatch import local
-from gradwatch.config import check_server, state_directory
-from gradwatch.errors import GradwatchError
+from .owner_api import ask
 
 __all__ = ["ROLES", "configure", "run"]
 
 DAY: Final = 86_400.0
-TIMEOUT_S: Final = 10.0
 ROLES: Final = ("owner", "member", "trainer")
 
 
@@ -59,17 +53,17 @@ def _create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
         "project": arguments.project,
         "expires_in": None if arguments.days is None else arguments.days * DAY,
     }
-    made = _ask(environ, "POST", "/tokens", body)
+    made = ask(environ, "POST", "/tokens", body)
     print(made["secret"])
 
 
 def _list(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    for token in _ask(environ, "GET", "/tokens")["tokens"]:
+    for token in ask(environ, "GET", "/tokens")["tokens"]:
         print(f"{token['id']}  {token['role']:8} {token['project']:16} {_state(token):22} {token['name']}")
 
 
 def _revoke(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    _ask(environ, "DELETE", f"/tokens/{quote(arguments.id, safe='')}")
+    ask(environ, "DELETE", f"/tokens/{quote(arguments.id, safe='')}")
     print(f"revoked {arguments.id}")
 
 
@@ -80,47 +74,3 @@ def _state(token: Mapping[str, Any]) -> str:
         return "works"
     day = time.strftime("%Y-%m-%d", time.gmtime(token["expires_at"]))
     return f"until {day}" if token["expires_at"] > time.time() else "expired"
-
-
-def _ask(environ: Mapping[str, str], method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-    """The server's answer.
-
-    Raises:
-        GradwatchError: there is no server, or it says no.
-    """
-    address, secret = _server(environ)
-    request = urllib.request.Request(
-        f"{address}/api/v1{path}",
-        method=method,
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"Authorization": f"Bearer {secret}", "Content-Type": "application/json"},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
-            text = answer.read()
-    except urllib.error.HTTPError as error:
-        raise GradwatchError(_sentence(error)) from None
-    except OSError as error:
-        raise GradwatchError(f"the server at {address} doesn't answer ({error})") from None
-    return json.loads(text) if text else None
-
-
-def _sentence(error: urllib.error.HTTPError) -> str:
-    try:
-        return str(json.loads(error.read(65_536))["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return f"the server answered with status {error.code}"
-
-
-def _server(environ: Mapping[str, str]) -> tuple[str, str]:
-    """Address and secret: those of the environment, or of the local server."""
-    if environ.get("GRADWATCH_SERVER"):
-        return check_server(environ["GRADWATCH_SERVER"], "GRADWATCH_SERVER"), environ.get(
-            "GRADWATCH_TOKEN", ""
-        )
-    found = local.find(state_directory(environ))
-    if found is None:
-        raise GradwatchError(
-            "no local server runs; start one with gradwatch serve, or set GRADWATCH_SERVER and GRADWATCH_TOKEN"
-        )
-    return found.url, found.token

@@ -23,6 +23,9 @@ import zstandard
 __all__ = ["Split", "compress", "expand", "merge", "shuffle", "split", "unshuffle"]
 
 _LEVEL: Final = 1
+MOST_PLAIN: Final = 2**30
+"""Bytes of one section of a block, unpacked. Ours have a few million; an archive may come from anybody."""
+
 _SAMPLE: Final = 8192
 """Bytes of noise that are tried before all of it is compressed."""
 
@@ -41,8 +44,10 @@ def expand(data: Any) -> bytes:
     """The inverse.
 
     Raises:
-        zstandard.ZstdError: damaged.
+        zstandard.ZstdError: damaged, or of an archive that was made to fill the memory.
     """
+    if not 0 <= zstandard.frame_content_size(data) <= MOST_PLAIN:
+        raise zstandard.ZstdError(f"a packed block of more than {MOST_PLAIN:,} bytes, or of unknown size")
     if not hasattr(_local, "unzip"):
         _local.unzip = zstandard.ZstdDecompressor()
     plain: bytes = _local.unzip.decompress(data)

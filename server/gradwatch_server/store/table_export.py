@@ -117,7 +117,7 @@ def _csv() -> _Write:
 def _write_csv(path: Path, table: _Table, progress: Callable[[int], None]) -> None:
     with path.open("x", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["step", "time", *table.columns])
+        writer.writerow(["step", "time", *map(_plain_text, table.columns)])
         for steps, times, values, present in table.parts:
             for step, time, row, there in zip(
                 steps.tolist(), times.tolist(), values.tolist(), present.tolist(), strict=True
@@ -125,6 +125,11 @@ def _write_csv(path: Path, table: _Table, progress: Callable[[int], None]) -> No
                 cells = [_cell(value) if is_there else "" for value, is_there in zip(row, there, strict=True)]
                 writer.writerow([int(step), repr(time), *cells])
             progress(int(steps[-1]))
+
+
+def _plain_text(name: str) -> str:
+    """The name, so that no spreadsheet takes it for a formula: names come from anywhere."""
+    return f"'{name}" if name[:1] in ("=", "+", "-", "@", "\t", "\r") else name
 
 
 def _cell(value: float) -> str:

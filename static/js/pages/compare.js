@@ -6,6 +6,7 @@ import { clockOf, columnsOf, differences, firstBad, firstIncident, whoFirst } fr
 import { mount as mountChart } from "../ui/compare_chart.js";
 import { drawDifferences, drawVerdict, nameOf } from "../ui/compare_tables.js";
 import { el, setText } from "../ui/element.js";
+import { mountChartMenu } from "../ui/chart_menu.js";
 import { loadPlotly } from "../ui/plotly.js";
 import { openShare } from "../ui/share.js";
 import { toastError } from "../ui/toast.js";
@@ -36,6 +37,8 @@ let entries = [];
 let cursor = null;
 
 const charts = STATISTICS.map(([key, statistic, title, log]) => ({ key, statistic, chart: mountChart($(`#${key}`), { title, log, onCursor: setCursor }) }));
+
+for (const [key, , title] of STATISTICS) mountChartMenu($(`#${key} h2`), store, { chart: $(`#${key}`), title, what: () => entries.map(({ run }) => run.name) });
 
 /** What is known of a run: all but its curves is asked for once, and again when the run moves. */
 async function loadEntry(id, index) {

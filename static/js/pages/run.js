@@ -7,13 +7,15 @@ import { revealed, unfolded } from "../core/tree.js";
 import { mount as mountAlerts } from "../ui/alerts.js";
 import { mount as mountBusy } from "../ui/busy.js";
 import { mountHandles } from "../ui/chart_handle.js";
+import { alertItems, alertOn, mountChartMenu } from "../ui/chart_menu.js";
+import { openMenu } from "../ui/dialog.js";
 import { mount as mountKey } from "../ui/heat_key.js";
 import { mount as mountHeat } from "../ui/heatmap.js";
 import { mount as mountInspector } from "../ui/inspector.js";
 import { followIncidents, mount as mountIncidents } from "../ui/incidents.js";
 import { loadPlotly } from "../ui/plotly.js";
 import { follow as followAddress, stateOf } from "../ui/run_address.js";
-import { mountLayers, mountLoss, mountNorm, MOST_PINS } from "../ui/run_charts.js";
+import { mountLayers, mountLoss, mountNorm, MOST_PINS, scalarsShown } from "../ui/run_charts.js";
 import { followRun } from "../ui/run_data.js";
 import { mount as mountDetails } from "../ui/run_details.js";
 import { mount as mountFind } from "../ui/run_find.js";
@@ -104,7 +106,14 @@ function toggle(node) {
   }
 }
 
-const heat = mountHeat($("#heat"), store, model, { onPick: pick, onOpen: toggle });
+function layerMenu(node, anchor) {
+  const pinned = store.get().pins.includes(node.key);
+  const items = [{ label: `Show ${node.name || "the whole model"}`, run: () => pick(node) }];
+  if (node.kind === "tensor") items.push({ label: pinned ? "Unpin" : "Pin", run: () => toggle(node) });
+  openMenu(anchor, [...items, ...alertItems(store, [alertOn(node)])]);
+}
+
+const heat = mountHeat($("#heat"), store, model, { onPick: pick, onOpen: toggle, onMenu: layerMenu });
 const handles = {};
 const overlayOf = (name) => (context, box, scene) => {
   handles[name]?.place();
@@ -135,6 +144,22 @@ const suggest = mountSuggest($("#suggest"), store, {
   onPin: (node) => store.set({ pins: [node.key] }),
 });
 const charts = [norm, loss, layers];
+mountChartMenus();
+
+function mountChartMenus() {
+  const named = (statistic) => [{ label: "Alert on this", preset: { statistic, threshold: highestNow(statistic) } }];
+  const chosen = () => {
+    const { tree, pins, picked } = store.get();
+    return [...new Set([picked, ...pins])].map((key) => tree?.nodes.get(key)).filter(Boolean);
+  };
+  const menus = [
+    ["#norm", "Global norm", () => named("global_grad_norm")],
+    ["#loss", "Loss", () => scalarsShown(store.get()).flatMap((name) => named(name).map((item) => ({ ...item, label: `Alert on ${name}` })))],
+    ["#layers", "Chosen layers", () => chosen().map(alertOn)],
+    ["#heat", "Layers", () => [{ label: "Alert on any layer", preset: { statistic: "grad_norm", tensors: "*", threshold: highestNow("global_grad_norm") } }]],
+  ];
+  for (const [chart, title, alerts] of menus) mountChartMenu($(`${chart} h2`), store, { chart: $(chart), title, alerts });
+}
 
 function highestNow(name) {
   const value = newestValue(model.feed(name, "run"), 0);

@@ -5,8 +5,11 @@ import { el, setAttribute } from "./element.js";
 
 const LABEL = 13;
 
-/** @param {{onOpen: (node: object) => void}} options called when a label is chosen */
-export function mountTree(element, store, { onOpen }) {
+/**
+ * @param {{onOpen: (node: object) => void, onMenu?: (node: object, label: HTMLElement) => void}} options called when a label
+ * is chosen, and when its menu is asked for
+ */
+export function mountTree(element, store, { onOpen, onMenu }) {
   let labels = [];
   let hovered = null;
 
@@ -33,6 +36,11 @@ export function mountTree(element, store, { onOpen }) {
         "aria-level": row.depth + 1,
         "aria-expanded": group ? String(expanded) : null,
         onclick: () => onOpen(row),
+        oncontextmenu: (event) => {
+          if (!onMenu) return;
+          event.preventDefault();
+          onMenu(row, event.currentTarget);
+        },
         onpointerenter: () => store.set({ hover: { key: row.key } }),
         onpointerleave: () => store.set({ hover: null }),
       },

@@ -1,8 +1,9 @@
 // The layer x step heat map: the module tree at the left, one row each, cells on our own canvas pooled to device pixels, the
 // newest norm of each row at the right.
 //
-//   mount(element, store, model, { onPick, onOpen }) -> {draw(scene), drawOverlay(scene), destroy}
+//   mount(element, store, model, { onPick, onOpen, onMenu }) -> {draw(scene), drawOverlay(scene), destroy}
 //     onPick(node, step)   a cell was chosen      onOpen(node)   a label was chosen
+//     onMenu(node, label)  its menu is asked for
 //   reads `tree`, `open` (Set of module paths), `colouring` ("deviation"|"norm"), `hover` ({key}), `at`
 
 import { formatNumber } from "../core/format.js";
@@ -26,14 +27,14 @@ const WIDE_ROWS = 40;
 /** Rows at least this tall are told apart by a line. */
 const RULED = 7;
 
-export function mount(element, store, model, { onPick, onOpen }) {
+export function mount(element, store, model, { onPick, onOpen, onMenu }) {
   const body = element.querySelector(".heat-body");
   const cells = body.querySelector(".heat-cells");
   const overlay = body.querySelector(".heat-overlay");
   const context = overlay.getContext("2d");
   const groups = source(model, "group");
   const tensors = source(model, "tensor", []);
-  const tree = mountTree(body.querySelector(".heat-tree"), store, { onOpen });
+  const tree = mountTree(body.querySelector(".heat-tree"), store, { onOpen, onMenu });
   let rows = [];
   let rowsKey = null;
   let size = { width: 0, height: 0, left: 0, right: 0, ratio: 1 };

@@ -16,7 +16,7 @@ from gradwatch_server.store import Store
 from gradwatch_server.store.schema import open_reader
 from gradwatch_server.store.table_export import export_tables
 
-TENSORS = ('a "quoted", name', "b\nnew line")
+TENSORS = ('a "quoted", name', "=b\nnew line")
 
 
 def test_a_csv_file_of_each_statistic(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_csv_file_of_each_statistic(tmp_path: Path) -> None:
     ]
     with written[0].open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
-    assert header == ["step", "time", *TENSORS]
+    assert header == ["step", "time", TENSORS[0], "'" + TENSORS[1]], "no formula for a spreadsheet"
     assert len(rows) == 8000
     for step, (number, time, *cells) in enumerate(rows):
         assert int(number) == step and float(time) == 1.7e9 + step / 3
