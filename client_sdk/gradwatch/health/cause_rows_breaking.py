@@ -30,6 +30,10 @@ BREAKING: Final[tuple[Cause, ...]] = (
             _INPUT,
             Sign(2, "the learning rate was raised shortly before", lambda f: f.sudden_lr),
             Sign(2, "the updates are large against the weights", lambda f: f.ratio_high or f.ratio > 0.05),
+            Sign(
+                4, "a single step changed the weights by more than their size", lambda f: f.ratio_peak > 1.0
+            ),
+            Sign(4, "the inputs are large", lambda f: f.input_rms > 30.0 and f.early),
         ),
         remedies=("eps", "anomaly", "checkpoint"),
         help="nonfinite",
@@ -99,6 +103,7 @@ BREAKING: Final[tuple[Cause, ...]] = (
                 lambda f: bool(f.earlier & {"exploding", "spike", "diverging"}),
             ),
             Sign(3, "a single step changed the weights by a fifth or more", lambda f: f.ratio_peak > 0.2),
+            Sign(3, "the units were alive at first", lambda f: not f.never_alive and f.first_step > 8),
         ),
         remedies=("leaky", "standardise", "init_he"),
         help="initialisation",

@@ -24,8 +24,8 @@ LEARNING: Final[tuple[Cause, ...]] = (
     Cause(
         key="lr_too_high",
         label="The learning rate is too high",
-        kinds=kinds_of("exploding diverging oscillating nonfinite spike"),
-        required=lambda f: f.group != "depth",
+        kinds=kinds_of("exploding diverging oscillating nonfinite spike stalled"),
+        required=lambda f: f.group != "depth" and (f.kind != "stalled" or f.ratio > 0.02),
         supporting=(
             Sign(4, "the learning rate was raised shortly before", lambda f: f.sudden_lr),
             Sign(
@@ -33,6 +33,7 @@ LEARNING: Final[tuple[Cause, ...]] = (
                 "the updates are large against the weights",
                 lambda f: (
                     (f.witness and (f.ratio_high or f.ratio > 0.02))
+                    or (f.kind == "stalled" and f.ratio > 0.02)
                     or (f.ratio_peak > 0.2 and f.first_step < 300)
                 ),
             ),
@@ -67,6 +68,7 @@ LEARNING: Final[tuple[Cause, ...]] = (
                     f.kind == "nonfinite"
                     and f.origin.where == "tensor"
                     and not f.earlier & {"exploding", "diverging"}
+                    and not f.ratio_peak > 1.0
                 ),
             ),
         ),
@@ -130,6 +132,26 @@ LEARNING: Final[tuple[Cause, ...]] = (
         ),
         remedies=("checkpoint", "init_he", "clip_norm"),
         help="exploding",
+    ),
+    Cause(
+        key="unscaled_input",
+        label="The inputs are not scaled",
+        kinds=kinds_of("exploding diverging nonfinite spike dead bad_init oscillating"),
+        required=lambda f: f.input_rms > 10.0 and f.group != "depth",
+        supporting=(
+            Sign(4, "the inputs are many times larger than 1", lambda f: f.input_rms > 30.0),
+            Sign(2, "the first layer holds most of the gradient", lambda f: f.first_layer_share > 0.5),
+            _START,
+        ),
+        contradicting=(
+            _WEIGHT_JUMP,
+            Sign(4, "the learning rate was raised shortly before", lambda f: f.sudden_lr),
+            Sign(
+                3, "it came later, with the same inputs", lambda f: f.first_step >= 100 and not f.input_rose
+            ),
+        ),
+        remedies=("standardise", "check_input", "lr_cut"),
+        help="initialisation",
     ),
     Cause(
         key="init_too_large",
@@ -224,7 +246,14 @@ LEARNING: Final[tuple[Cause, ...]] = (
             Sign(1, "gradients are not clipped", lambda f: f.clip_limit != f.clip_limit),
             Sign(1, "the learning rate did not change", lambda f: not f.sudden_lr),
         ),
-        contradicting=(Sign(2, "the learning rate was raised shortly before", lambda f: f.sudden_lr),),
+        contradicting=(
+            Sign(2, "the learning rate was raised shortly before", lambda f: f.sudden_lr),
+            Sign(
+                4,
+                "a weight was damaged without any rise before",
+                lambda f: f.origin.where == "weights" and not f.earlier & {"exploding", "diverging"},
+            ),
+        ),
         remedies=("clip_norm", "init_xavier", "lr_cut"),
         help="clipping",
     ),

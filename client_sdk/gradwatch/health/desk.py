@@ -22,6 +22,9 @@ _REFINE: Final = 8
 _KEPT: Final = 400
 """Closed incidents kept; older info ones go first."""
 
+_BLOW: Final = frozenset(("spike", "exploding", "diverging", "oscillating", "accumulating"))
+_STALE: Final = 20
+
 ABSORBED_BY: Final[dict[str, tuple[str, ...]]] = {
     "spike": ("nonfinite", "exploding", "diverging", "accumulating", "bad_init"),
     "diverging": ("nonfinite", "exploding", "accumulating", "bad_init", "loss_scale"),
@@ -101,6 +104,7 @@ class Desk:
 
     def report(self, finding: Finding, memory: Memory, layout: Layout) -> None:
         """Takes a finding: a new incident, or more about an open one."""
+        self._retire(finding, memory)
         case = self._same(finding)
         if case is not None:
             self._again(case, finding, memory, layout, own=True)
@@ -150,6 +154,15 @@ class Desk:
         return found[0] if found else None
 
     # --- opening ----------------------------------------------------------------------------------------------------
+
+    def _retire(self, finding: Finding, memory: Memory) -> None:
+        """A remark on the gradients that had not been seen for a while is not how something grave began: it closes."""
+        if finding.severity == "info" or finding.kind not in _BLOW:
+            return
+        for case in list(self.cases.values()):
+            old = case.incident
+            if old.severity == "info" and old.kind in _BLOW and case.last_seen < finding.step - _STALE:
+                self._close(case, memory.step, memory.time)
 
     def _same(self, finding: Finding) -> Case | None:
         for case in self.cases.values():
@@ -241,7 +254,13 @@ class Desk:
     def _cause_of(self, finding: Finding, earlier: list[Incident]) -> str:
         wanted = CAUSED_BY.get(finding.kind, ())
         found = [
-            i for i in earlier if i.kind in wanted and not i.merged_into and i.first_step <= finding.step
+            i
+            for i in earlier
+            if i.kind in wanted
+            and not i.merged_into
+            and i.first_step <= finding.step
+            # A remark that was over before is no cause.
+            and (i.open or i.severity != "info" or i.kind == "spike")
         ]
         found.sort(key=lambda i: (i.severity == "info", wanted.index(i.kind), -i.first_step))
         return found[0].id if found else ""
@@ -314,7 +333,8 @@ class Desk:
 
     def _explain(self, case: Case, finding: Finding, memory: Memory, layout: Layout) -> None:
         incident = case.incident
-        earlier = frozenset(i.kind for i in self._earlier(finding))
+        known = [i for i in self._earlier(finding) if i.severity != "info" or i.open or i.kind == "spike"]
+        earlier = frozenset(i.kind for i in known)
         facts = gather(
             memory,
             layout,
@@ -344,9 +364,8 @@ class Desk:
 
 def _kin(case: Case, finding: Finding) -> bool:
     """Whether both are signs of one blow-up, so that the finding makes the open incident graver."""
-    blow = {"spike", "exploding", "diverging", "oscillating", "accumulating"}
     learning = {"vanishing", "bad_init", "stalled", "saturated", "dead", "clip_too_tight"}
     kinds = {case.incident.kind, finding.kind}
     return (
-        kinds <= blow or kinds <= learning or (finding.group == "depth" and case.incident.kind == "bad_init")
+        kinds <= _BLOW or kinds <= learning or (finding.group == "depth" and case.incident.kind == "bad_init")
     )

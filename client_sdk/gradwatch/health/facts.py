@@ -12,7 +12,7 @@ from .baseline import median
 from .incidents import Finding, Origin, Share
 from .layout import Layout
 from .locate import depth_gain, forward_gain
-from .memory import Memory, Row
+from .memory import TINY_LOG2, Memory, Row
 
 __all__ = ["Facts", "gather"]
 
@@ -80,6 +80,12 @@ class Facts:
     checkpoint: int
     """The newest marked checkpoint before the onset, -1 when there is none."""
     loss_scale: float
+    input_rms: float
+    """Root mean square of what goes into the first layer, told by its gradients: that of the weight over that of the bias."""
+    input_rose: bool
+    """Whether that grew tenfold with the onset."""
+    first_layer_share: float
+    """Share of the squared norm that the first module held at the onset, as far as it is among the largest five."""
     adversarial: bool
     earlier: frozenset[str] = field(default_factory=frozenset)
     """Kinds of incidents within 300 steps before this one."""
@@ -149,7 +155,30 @@ def gather(
         **_of_norms(memory, finding.step),
         **_of_steps(memory),
         **_of_model(memory, layout),
+        **_of_input(memory, layout, finding.step, shares),
     )
+
+
+def _of_input(memory: Memory, layout: Layout, step: int, shares: tuple[Share, ...]) -> dict[str, Any]:
+    first = _first_module(layout)
+    held = sum(s.share for s in shares if s.name.rpartition(".")[0] == first)
+    pair = next((p for p in layout.pairs if layout.tensors[p[0]].module == first), None)
+    unknown = {"input_rms": math.nan, "input_rose": False, "first_layer_share": held}
+    steps, rows = memory.window(128)
+    # A norm after the layer makes the bias's gradient cancel over samples: the ratio says nothing then.
+    if pair is None or not len(steps) or layout.normalised:
+        return unknown
+    logs = rows[:, list(pair)].astype(np.float64)
+    logs[~np.isfinite(logs) | (logs <= TINY_LOG2)] = np.nan
+    ratio = logs[:, 0] - logs[:, 1]
+    since, before = ratio[steps >= step], ratio[steps < step]
+    since, before = since[np.isfinite(since)][:16], before[np.isfinite(before)]
+    if not len(since):
+        return unknown
+    log = float(np.median(since))
+    rose = len(before) > 0 and log - float(np.median(before)) > 3.3
+    width = math.sqrt(max(layout.tensors[pair[0]].fan_in or 1, 1))
+    return {"input_rms": 2.0 ** min(log, 1000.0) / width, "input_rose": rose, "first_layer_share": held}
 
 
 def _of_norms(memory: Memory, step: int) -> dict[str, Any]:

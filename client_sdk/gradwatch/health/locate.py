@@ -134,6 +134,7 @@ def forward_gain(memory: Memory, layout: Layout) -> tuple[float, int]:
         return 0.0, 0
     pairs = np.array(layout.pairs, dtype=np.int64)
     logs = np.median(rows.astype(np.float64), axis=0)
+    logs[np.isinf(logs)] = np.nan
     ratio = logs[pairs[:, 0]] - logs[pairs[:, 1]]
     ratio = ratio[np.isfinite(ratio) & (logs[pairs[:, 1]] > TINY_LOG2) & (logs[pairs[:, 0]] > TINY_LOG2)]
     if len(ratio) < 6:

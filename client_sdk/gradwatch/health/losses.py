@@ -89,6 +89,11 @@ class LossTrack:
             return math.nan
         return 1.0 - self.near / self.start
 
+    def ago(self, losses: int, over: int = _NEAR) -> float:
+        """Median of the ``over`` losses up to the one ``losses`` before the newest, NaN when there were not so many."""
+        end = len(self.recent) - losses
+        return median(islice(self.recent, max(end - over, 0), end)) if end > 0 else math.nan
+
     def raised(self) -> bool:
         """Whether the last 3 values stand above the baseline: corroborates what a gradient says."""
         if 3 <= self.n < 8:

@@ -368,7 +368,7 @@ class Memory:
             return False
         if self.lr_rose() or self.update_high(60) or self.weight_moved():
             return False
-        return self.episode.fresh or self.episode.falling(self.loss)
+        return self.episode.fresh(self.loss) or self.episode.falling(self.loss)
 
 
 def _longer(values: npt.NDArray[Any], width: int, fill: float) -> npt.NDArray[Any]:

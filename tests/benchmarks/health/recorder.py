@@ -100,12 +100,17 @@ class Recorder:
         return lambda module, given: self._called.append(name)
 
     def _order(self) -> None:
-        """Depth is the order of the first forward pass; parameters of modules never called come first."""
+        """Depth is the order of the first forward pass; parameters of modules never called keep their place."""
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
         rank = {name: n for n, name in reversed(list(enumerate(self._called)))}
-        by_call = sorted(range(len(self.tensors)), key=lambda i: (rank.get(self.tensors[i]["module"], -1), i))
+        last, places = -1, []
+        for tensor in self.tensors:
+            # A module that is not called itself (attention's fused path) stays behind the one registered before it.
+            last = rank.get(tensor["module"], last)
+            places.append(last)
+        by_call = sorted(range(len(self.tensors)), key=lambda i: (places[i], i))
         for depth, i in enumerate(by_call):
             self.tensors[i]["depth"] = depth
 

@@ -31,9 +31,8 @@ class Diverging:
             return None
         severity: Severity = "info"
         if not (loss.signed or layout.adversarial or memory.excuses_loss()):
-            severity = (
-                "critical" if loss.level == CRITICAL else "warning" if loss.level == ELEVATED else "info"
-            )
+            lasting = loss.level == ELEVATED or episode.lasting(loss)
+            severity = "critical" if loss.level == CRITICAL else "warning" if lasting else "info"
         text = (
             f"The loss rose from {episode.reference:.4g} to {loss.near:.4g} (median of the last ten) "
             f"since step {episode.onset:,}."
@@ -93,13 +92,16 @@ class Stalled:
         rising = len(memory.lrs) > 1 and memory.lrs[-1] > memory.lrs[0]
         never = loss.improved < 0.03
         tiny = memory.ratio < 5e-6
+        huge = 2.0**memory.ratio_mean > 0.05 and memory.ratio > 0.05
         if rising or not loss.near > 0.05 * loss.start:
             return None
         if not (never and tiny) and not self._flat(memory):
             return None
         decayed = memory.lr < 0.05 * memory.lr_peak
         severity: Severity = (
-            "warning" if never and tiny and not decayed and not layout.adversarial else "info"
+            "warning"
+            if ((never and tiny) or (huge and loss.improved < 0.5)) and not decayed and not layout.adversarial
+            else "info"
         )
         if decayed and not never:
             return None

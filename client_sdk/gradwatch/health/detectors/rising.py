@@ -13,7 +13,7 @@ from ..baseline import median, theil_sen
 from ..incidents import Evidence, Finding, Origin, Severity
 from ..layout import Layout
 from ..locate import depth_gain, forward_gain
-from ..losses import CRITICAL, ELEVATED
+from ..losses import CRITICAL, ELEVATED, NORMAL
 from ..memory import Memory
 
 __all__ = ["DepthExplosion", "Growth", "LevelShift", "Spike", "corroborated", "times"]
@@ -112,7 +112,7 @@ class Growth:
 
     def look(self, memory: Memory, layout: Layout) -> Finding | None:
         """The finding while the norm climbs."""
-        if len(memory.xs) < 64 or memory.since < 100:
+        if len(memory.xs) < 64 or memory.since < 100 or self._learning(memory):
             return None
         if max(islice(reversed(memory.xs), 4)) - min(islice(memory.xs, 4)) < 1.5:
             return None
@@ -140,6 +140,13 @@ class Growth:
             step=int(steps[0]),
             evidence=(Evidence(text, {"slope_log2_per_step": slope, "doubling_steps": doubling}),),
         )
+
+    @staticmethod
+    def _learning(memory: Memory) -> bool:
+        """Whether the loss has fallen meanwhile: gradients grow as a net leaves its plateau, and that is no explosion."""
+        loss = memory.loss
+        falls = loss.n >= 80 and loss.level == NORMAL and loss.near < 0.95 * loss.ago(64)
+        return falls and memory.x < median(memory.start_xs) + 3.0
 
 
 @dataclass(slots=True)
