@@ -65,7 +65,9 @@ class Oscillating:
         grew = swing > 1.6 * mad(earlier, before)
         if now < before - 0.02 * abs(loss.scale) or swing < 0.02 * abs(loss.scale) or not (against or grew):
             return None
-        bad = against and loss.improved < 0.5 and swing > 0.05 * abs(loss.scale)
+        # Noise around a target that moves (bootstrapped values) turns and opposes itself too: it neither grows nor is wide.
+        wide = swing > (0.05 if grew else 0.25) * abs(loss.scale)
+        bad = against and loss.improved < 0.5 and wide
         text = (
             f"The loss turned at {100 * loss.turn.rate:.0f} % of the last 50 steps, swings by {swing:.3g} around {now:.4g} "
             "and does not improve."

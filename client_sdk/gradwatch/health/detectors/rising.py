@@ -145,8 +145,10 @@ class Growth:
     def _learning(memory: Memory) -> bool:
         """Whether the loss has fallen meanwhile: gradients grow as a net leaves its plateau, and that is no explosion."""
         loss = memory.loss
-        falls = loss.n >= 80 and loss.level == NORMAL and loss.near < 0.95 * loss.ago(64)
-        return falls and memory.x < median(memory.start_xs) + 3.0
+        if loss.n < 80 or loss.level != NORMAL:
+            return False
+        left = loss.near / loss.ago(64)
+        return left < 0.8 or (left < 0.95 and memory.x < median(memory.start_xs) + 3.0)
 
 
 @dataclass(slots=True)
