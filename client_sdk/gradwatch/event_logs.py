@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,10 @@ from .watching import watch
 __all__ = ["EventLog", "LogRun", "Point", "find_logs", "import_logs"]
 
 POLL_S: Final = 1.0
+GLOBAL: Final = "global_grad_norm"
+_PEEK: Final = 1_000
+"""Events at the beginning of a file that tell which tags it has."""
+
 MOST_WAITING: Final = 20_000
 """Values that wait for the sender before reading pauses: nothing may be dropped."""
 
@@ -59,6 +64,11 @@ class EventLog:
         self._folder = folder
         self._files: dict[Path, Any] = {}
 
+    def tags(self) -> set[str]:
+        """The tags that the files begin with."""
+        begins = (islice(self._loader(str(path)).Load(), _PEEK) for path in self._folder.glob("*tfevents*"))
+        return {value.tag for events in begins for event in events for value in event.summary.value}
+
     def read(self) -> Iterator[Point]:
         """The scalars that were not given yet, file by file; new files are found."""
         for path in sorted(self._folder.glob("*tfevents*")):
@@ -85,6 +95,7 @@ class LogRun:
 
     Args:
         prefix: tags that begin so are gradient norms; "" for none.
+        derived: whether norms of the whole and of groups are left out, since they follow from those of the tensors.
         begin: starts the run that began at the given time. Called at the first value.
         pause: called while too much waits to be sent.
     """
@@ -94,11 +105,14 @@ class LogRun:
         prefix: str,
         begin: Callable[[float], Run],
         pause: Callable[[], None] = lambda: time.sleep(0.01),
+        *,
+        derived: bool = False,
     ) -> None:
         self.run: Run | None = None
         self.values = 0
         self.earlier = 0
         self._prefix = prefix
+        self._left_out = (GLOBAL, f"group_{prefix}") if derived else ()
         self._begin = begin
         self._pause = pause
         self._newest: dict[str, int] = {}
@@ -108,6 +122,8 @@ class LogRun:
 
     def tell(self, point: Point) -> None:
         """One value. Steps that go back (training was restarted into the same log) are left out and counted."""
+        if self._left_out and point.tag.startswith(self._left_out):
+            return
         if self.run is None:
             self.run = self._begin(point.time)
         while self.run.waiting > MOST_WAITING:
@@ -150,8 +166,8 @@ def import_logs(
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:
     """Tells every log at and below ``root``; gives how many runs there were. With ``follow`` it goes on as they grow, until
-    it is interrupted. ``options`` are arguments of :func:`gradwatch.watch`; ``progress`` gets the
-    name of a run and how many of its values are told.
+    it is interrupted. ``options`` are arguments of :func:`gradwatch.watch`; ``progress`` gets the name of a run and how many
+    of its values are told.
 
     Raises:
         GradwatchError: there is no log, or TensorBoard is not installed.
@@ -164,7 +180,12 @@ def import_logs(
         while True:
             for folder in find_logs(root):
                 if folder not in logs:
-                    logs[folder] = EventLog(folder), LogRun(prefix, _starter(root, folder, options))
+                    log = EventLog(folder)
+                    tags = log.tags()
+                    if follow and not tags:
+                        continue
+                    by_layer = bool(prefix) and any(tag.startswith(prefix) for tag in tags)
+                    logs[folder] = log, LogRun(prefix, _starter(root, folder, options), derived=by_layer)
                 log, told = logs[folder]
                 _tell_all(log, told, progress)
                 if not follow:
