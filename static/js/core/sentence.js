@@ -63,9 +63,10 @@ export function ranksMissing(run) {
   return numberOf(present ?? 0) < numberOf(ranks ?? 0) ? `${formatCount(present)} of ${formatCount(ranks)} ranks` : "";
 }
 
-/** What a mark on the timeline says, "" for those that are not for people. */
+/** What a mark on the timeline says (of an action what was done and why), "" for those that are not for people. */
 export function markText({ kind, data = {} }) {
   if (kind === "holds") return "";
+  if (kind === "action" && data.action) return `${data.action.replace("_", " ")}: ${data.reason}`;
   return kind === "ranks" ? `${formatCount(data.present)} of ${formatCount(data.of)} ranks` : kind;
 }
 

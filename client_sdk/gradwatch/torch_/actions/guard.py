@@ -224,15 +224,18 @@ class Guard:
                 SKIPS[optimizer] = Flag(defer(found) or Now(0.0))
             elif self._skipping:
                 SKIPS[optimizer] = Now(1.0)
-        self._cut_rates()
+        self._cut_rates(optimizer)
         number = defer(total)
         if number is not None and not scaled:
             self._waiting.append((self._step, number))
 
-    def _cut_rates(self) -> None:
+    def _cut_rates(self, optimizer: Optimizer) -> None:
         cut, trouble, self._trouble = self._cut, self._trouble, ""
         if cut is None:
             return
+        rate = optimizer.param_groups[0].get("lr")
+        if isinstance(rate, float):
+            cut.see(rate)
         old = cut.multiplier
         if not trouble:
             if (risen := cut.quiet_step(self._step)) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -12,7 +13,8 @@ from .rules import LossLevel, Mode, Patience
 __all__ = ["SEVERITIES", "CutLR", "SkipNonFinite", "StopOn", "Trouble"]
 
 SEVERITIES: Final = ("info", "warning", "critical")
-_LOCAL: Final = ("nonfinite", "exploding", "diverging")
+_RAISED: Final = 100
+"""Steps within which a rise of the learning rate is remembered."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +38,10 @@ class SkipNonFinite:
 
 
 class CutLR:
-    """Multiplies the learning rate by ``factor`` when the loss leaves its level or norms explode, and lets it recover.
+    """Cuts the learning rate when the loss leaves its level or norms explode, and lets it recover.
+
+    A cut multiplies by ``factor``; if the script has raised its rate within the last 100 steps, it goes back to what it was
+    where that is lower.
 
     Schedulers never see it: the multiplier is put on just before a step and taken off just after. The rules are
     :class:`~.rules.LossLevel`, on the scalar ``metric`` that the script logs, and :class:`~.rules.NormLevel`.
@@ -58,7 +63,7 @@ class CutLR:
         *,
         factor: float = 0.5,
         least: float = 0.05,
-        hold: int = 200,
+        hold: int = 40,
         recover: float = 1.05,
         quiet: int = 50,
         metric: str = "loss",
@@ -73,6 +78,7 @@ class CutLR:
         self.metric, self.kinds = metric, frozenset(on)
         self.multiplier = 1.0
         self.loss = LossLevel()
+        self._rates: deque[float] = deque(maxlen=_RAISED)
         self._last_cut: int | None = None
         self._last_trouble = 0
 
@@ -81,17 +87,23 @@ class CutLR:
         """For the audit list."""
         return {"least": self.least, "most": 1.0}
 
+    def see(self, rate: float) -> None:
+        """The rate that the script has set for the coming step."""
+        self._rates.append(rate)
+
     def trouble(self, step: int) -> float | None:
         """There is trouble at ``step``; gives the new multiplier, None if it stays."""
         self._last_trouble = step
         too_soon = self._last_cut is not None and step - self._last_cut < self.hold
-        new = max(self.multiplier * self.factor, self.least)
+        wanted = self.multiplier * self.factor
+        if self._rates and self._rates[-1] > 1.2 * min(self._rates) > 0:
+            wanted = min(wanted, min(self._rates) / self._rates[-1])
+        new = max(wanted, self.least)
         return None if too_soon or new >= self.multiplier else new
 
     def cut(self, step: int, multiplier: float) -> None:
-        """The cut is made: what is usual for the loss is learnt anew."""
+        """The cut is made."""
         self.multiplier, self._last_cut = multiplier, step
-        self.loss.reset()
 
     def quiet_step(self, step: int) -> float | None:
         """A step without trouble; gives the multiplier if it may rise now."""

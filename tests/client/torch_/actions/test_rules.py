@@ -9,7 +9,7 @@ import pytest
 
 from gradwatch.errors import ConfigError
 from gradwatch.torch_.actions.record import Action, Budget, Purse
-from gradwatch.torch_.actions.rules import LossLevel, NormLevel, Patience
+from gradwatch.torch_.actions.rules import LossLevel, NormLevel, Patience, Window
 
 
 def noise(n: int, seed: int = 0) -> list[float]:
@@ -90,9 +90,17 @@ def test_the_loss_level_is_silent_about_noise_and_sees_a_rise(seed: int) -> None
     assert not any(map(rule.add, start))
     risen = [rule.add(1.5 * v) for v in noise(20, seed)]
     assert risen.index(True) <= 10
-    rule.reset()
-    assert not any(map(rule.add, noise(105, seed)))
-    assert not rule.add(math.nan)
+    assert risen[-1] and not rule.add(math.nan)
+    calm = [rule.add(start[-1]) for _ in range(20)]
+    assert not calm[-1], "back at its level"
+
+
+def test_a_new_level_is_accepted_in_the_end() -> None:
+    rule = LossLevel(patience=50)
+    for value in noise(200):
+        rule.add(value)
+    bad = [rule.add(3.0) for _ in range(300)]
+    assert all(bad[10:50]) and not any(bad[-100:])
 
 
 def test_a_rise_far_below_the_first_losses_is_no_trouble() -> None:
@@ -131,3 +139,12 @@ def test_an_action_is_plain_data() -> None:
     assert action.plain() == {
         "action": "lr_cut", "reason": "because", "old": 1.0, "new": 0.5, "bounds": {"least": 0.05},
     }  # fmt: skip
+
+
+def test_quantiles_of_a_window_are_numpys() -> None:
+    window, values = Window(50), noise(300, seed=4)
+    for k, value in enumerate(values, start=1):
+        window.add(value)
+        assert len(window) == min(k, 50)
+        for q in (0.0, 0.3, 0.95, 1.0):
+            assert window.quantile(q) == pytest.approx(np.quantile(values[max(0, k - 50) : k], q))
