@@ -18,8 +18,8 @@ SETTLED_MS = 1500
 """Longest wait for what a click brings."""
 
 QUICK = (
-    "input_nan/mlp_adam-1",
     "backward_nan/mlp_adam-1",
+    "dead_late/mlp_sgd-1",
     "lr_x100/mlp_sgd-1",
     "detached/mlp_adam-1",
     "init_x8/mlp_sgd-1",
@@ -68,12 +68,12 @@ def bring(server: Server, case: zoo.Case, folder: Path) -> Culprit | None:
     found = [
         one for one in server.get(path)["incidents"] if one["severity"] != "info" and not one["merged_into"]
     ]
-    open_ones = sorted(
-        (one for one in found if one["closed_step"] is None),
-        key=lambda one: (one["severity"] != "critical", one["first_step"]),
+    # As the page does: what is open comes before what is over, then the gravest, then what began first.
+    found.sort(
+        key=lambda one: (one["closed_step"] is not None, one["severity"] != "critical", one["first_step"])
     )
     names = frozenset(tensor.name for tensor in run.tensors)
-    return Culprit(case, story.run_id, open_ones[0], names) if open_ones else None
+    return Culprit(case, story.run_id, found[0], names) if found else None
 
 
 def by_sentence(page: Page, url: str, culprit: Culprit) -> Search:
@@ -107,6 +107,8 @@ def _missing(page: Page, culprit: Culprit) -> list[str]:
         "copy": card.locator(".snippet .button"),
     }
     if culprit.never_normal:
+        # All of its curve lies in the lane of exact zero.
+        seen["curve"] = page.locator(f"{curve} .chart-plot")
         del seen["normal"]
     missing = [name for name, place in seen.items() if not in_view(page, place)]
     if culprit.tensor and not missing:

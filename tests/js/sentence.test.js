@@ -62,3 +62,13 @@ test("marks about ranks are words, and what is only for the server is left out",
   assert.equal(markText({ kind: "holds", data: { rank: 1 } }), "");
   assert.equal(markText({ kind: "checkpoint" }), "checkpoint");
 });
+
+test("a run that is over tells of the gravest of what went wrong on the way", () => {
+  const past = (id, severity, first_step) => ({ id, severity, kind: "spike", first_step, opened_step: first_step, closed_step: first_step + 5, sentence: `Spike ${id}.`, origin: {}, causes: [] });
+  const incidents = [past("a", "warning", 10), past("c", "critical", 90), past("b", "critical", 50), past("i", "info", 1)];
+  const said = sentenceOf({ ...RUN, state: "finished", last_step: 100 }, [], 1100, { incidents });
+  assert.match(said.text, /It went wrong on the way: Spike b\.$/);
+  assert.equal(said.incident.id, "b");
+  assert.equal(said.tone, "");
+  assert.equal(sentenceOf({ ...RUN, state: "running" }, [], 1100, { incidents }).incident, null);
+});

@@ -22,6 +22,13 @@ export function leading(incidents) {
   return first && isOpen(first) && first.severity !== "info" ? first : null;
 }
 
+/** Of the incidents that are over the gravest, among equals the one that began first; null when none was worse than info. */
+export function gravestPast(incidents) {
+  const past = incidents.filter((incident) => !isOpen(incident) && incident.severity !== "info");
+  past.sort((a, b) => RANK[a.severity] - RANK[b.severity] || a.first_step - b.first_step);
+  return past[0] ?? null;
+}
+
 /** `incidents` with `incident` put in, or in place of its older self; one that became part of another goes. */
 export function withIncident(incidents, incident) {
   const others = incidents.filter(({ id }) => id !== incident.id);

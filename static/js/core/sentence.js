@@ -1,7 +1,7 @@
 // One sentence about a run, from its state and its alerts: what a person reads first. Pure.
 
 import { formatCount, formatDuration, formatNumber, numberOf } from "./format.js";
-import { leading } from "./incident.js";
+import { gravestPast, leading } from "./incident.js";
 
 /** A pause longer than this, and than ten usual steps, is worth a word. */
 const LONG_STEP = 20;
@@ -16,6 +16,8 @@ const LONG_STEP = 20;
 export function sentenceOf(run, alerts, now, { incidents = [], health = null, lost = false } = {}) {
   if (lost) return { state: "Not live", tone: "", text: lostSentence(run, now), alert: null, incident: null };
   const said = { alert: null, incident: null, ...mostUrgent(run, alerts, now, leading(incidents)) };
+  const past = run.state === "running" || said.alert !== null || said.incident !== null ? null : gravestPast(incidents);
+  if (past !== null) return { ...said, text: `${said.text} It went wrong on the way: ${past.sentence}`, incident: past };
   const calm = said.alert === null && said.incident === null && said.tone === "ok";
   return calm && health?.sentence ? { ...said, text: health.sentence } : said;
 }
