@@ -141,6 +141,8 @@ class Sender:
         """Spools what is not acknowledged and lets go of everything."""
         self._journal.tend(now, all_of_it=True)
         self._count_losses()
+        if self._journal.outstanding > self._journal.spooled:
+            self._once("gone", "the last steps are lost: neither a server nor the disk has taken them")
         if self._connection is not None:
             self._connection.close()
         self._journal.close()
