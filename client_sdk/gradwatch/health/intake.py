@@ -163,6 +163,8 @@ class Intake:
                 row = np.where(present[n], row, np.nan)
                 if series.name == "grad_norm":
                     frame.present = present[n]
+                elif series.name == "weight_norm":
+                    frame.weighed = present[n]
             frame.rows[series.name] = row
 
 
@@ -200,5 +202,9 @@ def intake_from(plain: Mapping[str, Any], arrays: Mapping[str, Any]) -> Intake:
         kept = {path[len(prefix) :]: a for path, a in arrays.items() if path.startswith(prefix)}
         rows = {path[5:]: a for path, a in kept.items() if path.startswith("rows/")}
         run = {path[4:]: a for path, a in kept.items() if path.startswith("run/")}
-        found.frames.append(Frame(int(frame["step"]), float(frame["time"]), rows, run, kept.get("present")))
+        found.frames.append(
+            Frame(
+                int(frame["step"]), float(frame["time"]), rows, run, kept.get("present"), kept.get("weighed")
+            )
+        )
     return found

@@ -37,6 +37,8 @@ class Frame:
     rows: dict[str, Row] = field(default_factory=dict)
     run: dict[str, Row] = field(default_factory=dict)
     present: npt.NDArray[np.bool_] | None = None
+    weighed: npt.NDArray[np.bool_] | None = None
+    """Which weight norms came, None when all did: with several optimizers only those of the one that stepped."""
 
     def number(self, name: str) -> float:
         """A run-level statistic (its largest column), NaN when it did not come."""
@@ -142,8 +144,10 @@ class Memory:
         zeros = np.full((8, width), np.nan, np.float32)
         zeros[:, :old] = self.zeros if old else zeros[:, :old]
         self.ring, self.zeros, self.width = ring, zeros, width
-        for name in ("base_m", "base_s", "weights", "weights_before", "ratios"):
+        for name in ("base_m", "base_s", "ratios"):
             setattr(self, name, _longer(getattr(self, name), width, np.nan))
+        for name in ("weights", "weights_before"):
+            setattr(self, name, _longer(getattr(self, name), width, 0.0))
         for name in ("zero_run", "absent_run", "alive", "still"):
             setattr(self, name, _longer(getattr(self, name), width, 0))
 
@@ -269,7 +273,9 @@ class Memory:
             self._take_ratio(frame, rows["update_ratio"], layout)
         if "weight_norm" in rows:
             self.weights_before, self.weight_step_before = self.weights, self.weight_step
-            self.weights, self.weight_step = rows["weight_norm"].copy(), frame.step
+            here = frame.weighed
+            fresh = rows["weight_norm"] if here is None else np.where(here, rows["weight_norm"], self.weights)
+            self.weights, self.weight_step = fresh.copy(), frame.step
             self._note_moved()
         if "grad_cosine" in rows:
             known = rows["grad_cosine"][np.isfinite(rows["grad_cosine"])]

@@ -92,8 +92,6 @@ class NonFiniteWeight:
             return None
         counts = memory.frame.rows.get("weight_nonfinite")
         bad = ~np.isfinite(memory.weights) if counts is None else counts > 0
-        if memory.frame.present is not None and counts is None:
-            bad &= memory.frame.present
         if not bad.any():
             return None
         found = [int(i) for i in layout.order if bad[i]]
