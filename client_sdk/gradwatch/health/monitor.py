@@ -116,6 +116,12 @@ class Monitor:
         incidents however they are cut into observations, as long as a scalar comes at most 4 frames late; one that
         comes later still is judged when it comes. Frames at or below the newest judged step are counted and ignored.
         """
+        # Infinite and NaN numbers are what we look for; numpy need not warn of what follows from them.
+        with np.errstate(all="ignore"):
+            self._judge(observation)
+        return self._desk.take()
+
+    def _judge(self, observation: Observation) -> None:
         self._intake.collect(observation, self.layout.n)
         for event in self._intake.due(self._memory.loss):
             if isinstance(event, Frame):
@@ -126,7 +132,6 @@ class Monitor:
                 self._take_scalar(event.step, event.name, event.value)
             else:
                 self._take_mark(event)
-        return self._desk.take()
 
     def tick(self, now: float) -> list[Incident]:
         """Judges the silence since the newest step at time ``now`` (Unix seconds)."""

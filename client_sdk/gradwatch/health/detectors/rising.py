@@ -147,8 +147,9 @@ class Growth:
         loss = memory.loss
         if loss.n < 80 or loss.level != NORMAL:
             return False
-        left = loss.near / loss.ago(64)
-        return left < 0.8 or (left < 0.95 and memory.x < median(memory.start_xs) + 3.0)
+        before = loss.ago(64)
+        low = memory.x < median(memory.start_xs) + 3.0
+        return loss.near < 0.8 * before or (low and loss.near < 0.95 * before)
 
 
 @dataclass(slots=True)
