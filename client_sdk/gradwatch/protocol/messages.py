@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 PROTOCOL_VERSION: Final = 1
+OLDEST_VERSION: Final = 1
+"""The oldest version that a server of this release takes: that of clients two minor releases back."""
 
 Scope: TypeAlias = Literal["run", "group", "tensor", "module", "rank"]
 Kind: TypeAlias = Literal["weight", "bias", "norm", "embedding", "other"]

@@ -25,6 +25,7 @@ from ..errors import ConnectionRefused, ProtocolError, VersionMismatch
 from . import auth
 from .codec import decode, encode
 from .messages import (
+    OLDEST_VERSION,
     PROTOCOL_VERSION,
     Ack,
     Batch,
@@ -188,9 +189,16 @@ class ServerSession:
         nonce: fresh random text.
         key_for: gives the key for a ``key_id``, or None when there is no such key. ``key_for("")`` gives "" on a server
             that takes anybody, None on one that doesn't.
+        versions: of the protocol that it takes. The session speaks the client's.
     """
 
-    def __init__(self, *, nonce: str, key_for: Callable[[str], str | None]) -> None:
+    def __init__(
+        self,
+        *,
+        nonce: str,
+        key_for: Callable[[str], str | None],
+        versions: range = range(OLDEST_VERSION, PROTOCOL_VERSION + 1),
+    ) -> None:
         self.state = State.CHALLENGE
         self.next_seq = 0
         self._nonce = nonce
@@ -198,6 +206,8 @@ class ServerSession:
         self._key = ""
         self._key_id = ""
         self._client_nonce = ""
+        self._versions = versions
+        self._version = versions[-1]
 
     def receive(self, data: bytes | str) -> tuple[list[str], list[ServerEvent]]:
         """What to send and what happened. A record that was already received gives no event.
@@ -220,7 +230,7 @@ class ServerSession:
         """Opens the session at ``welcome.next_seq``."""
         self.state = State.OPEN
         self.next_seq = welcome.next_seq
-        return str(encode(welcome))
+        return str(encode(dataclasses.replace(welcome, version=self._version)))
 
     def fail(self, error: Exception, *, fatal: bool = True) -> str:
         """An Error message for ``error``, whose ``code`` is used if it has one."""
@@ -243,12 +253,13 @@ class ServerSession:
     def _hello(self, hello: Hello) -> HelloReceived:
         if self._key and not auth.check(self._key, "client", self._client_nonce, self._nonce, hello.proof):
             raise ConnectionRefused("auth", "the token is not right")
-        if hello.version != PROTOCOL_VERSION:
-            older = "client" if hello.version < PROTOCOL_VERSION else "server"
+        if hello.version not in self._versions:
+            older = "client" if hello.version < self._versions[0] else "server"
             raise VersionMismatch(
-                f"the client speaks version {hello.version} of the protocol and this server version "
-                f"{PROTOCOL_VERSION}: upgrade gradwatch on the {older}'s side"
+                f"the client speaks version {hello.version} of the protocol and this server versions "
+                f"{self._versions[0]} to {self._versions[-1]}: upgrade gradwatch on the {older}'s side"
             )
+        self._version = hello.version
         return HelloReceived(hello, self._key_id)
 
     def _open(self, message: object, raw: bytes | str) -> list[ServerEvent]:
