@@ -20,11 +20,15 @@ from .plain import PRIVATE, run_plain, status_plain
 from .ranks import Ranks
 from .store import Appended, OpenedStream, Store, StreamHandle
 from .store.live import RANKS_LANE
+from .store.price import price_of
 
 __all__ = ["LOST_AFTER", "Announcer", "Follower", "Observer", "Pipeline"]
 
 STATUS_SECONDS: Final = 0.5
 """How often a run's numbers in lists change, at most."""
+
+PRICE_STEPS: Final = 100
+"""Steps after which the pace of a run says what it will take on the disk."""
 
 LOST_SECONDS: Final = 5.0
 LOST_AFTER: Final = 60.0
@@ -135,6 +139,7 @@ class Pipeline:
         self.loop = asyncio.get_running_loop()
         """The event loop that everything runs on."""
         self._changed: dict[str, StreamHandle] = {}
+        self._priced: set[str] = set()
         self._ranks = Ranks(store, self._accept, clock)
 
     async def open(self, hello: Hello) -> OpenedStream:
@@ -206,7 +211,16 @@ class Pipeline:
         """Tells of the progress of runs that made some since the last call."""
         changed, self._changed = self._changed, {}
         for run_id, stream in changed.items():
+            self._tell_price(stream)
             self.hub.announce(Event(kind="status", run=run_id, data=status_plain(stream.run)))
+
+    def _tell_price(self, stream: StreamHandle) -> None:
+        """Says once, as soon as the pace is known, what a day of a run will take."""
+        run = stream.run
+        if run.id not in self._priced and run.steps >= PRICE_STEPS and run.steps_per_s > 0:
+            self._priced.add(run.id)
+            price = price_of(stream.live.series.values(), run.tensor_count, run.steps_per_s)
+            log.info("run %s: %s", run.id, price.sentence())
 
     async def _find_lost(self) -> None:
         try:

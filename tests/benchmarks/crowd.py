@@ -1,6 +1,7 @@
 """Many trainers and many open pages at once: is all acknowledged soon, is nothing lost, does memory stay flat?
 
     python -m tests.benchmarks.crowd [--trainers 50] [--viewers 10] [--rate 60] [--seconds 20] [--tensors 100]
+        [--no-health]
 
 Each trainer sends ``rate`` frames a second, one step each; each page follows the heat map of one run. Prints frames per
 second, quantiles of the time from sending to the acknowledgement, what the store holds against what was sent, and the
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import tempfile
 import time
 from multiprocessing import Pipe, get_context
@@ -137,6 +139,13 @@ async def crowd(
     return trainers, counts, took
 
 
+def quantile(metrics: str, name: str, q: float) -> str:
+    """The upper bound of the histogram bucket that the quantile lies in."""
+    buckets = re.findall(rf'^gradwatch_{name}_bucket{{le="(.*)"}} (\d+)$', metrics, re.MULTILINE)
+    total = int(buckets[-1][1])
+    return next(bound for bound, count in buckets if int(count) >= q * total)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--trainers", type=int, default=50)
@@ -144,23 +153,28 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=60.0)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--tensors", type=int, default=100)
+    parser.add_argument("--no-health", action="store_true", help="without the health engine")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = Pipe()
-        process = get_context("spawn").Process(target=serve, args=(theirs, Path(folder)))
+        process = get_context("spawn").Process(target=serve, args=(theirs, Path(folder), not given.no_health))
         process.start()
         try:
             port, key = ours.recv()
             token = (Path(folder) / "local_token").read_text().strip()
             server = psutil.Process(process.pid)
-            before = server.memory_info().rss
+            before, used = server.memory_info().rss, server.cpu_times()
             trainers, counts, took = asyncio.run(crowd(given, port, key, token))
-            after = server.memory_info().rss
+            after, now = server.memory_info().rss, server.cpu_times()
+            seconds = now.user + now.system - used.user - used.system
             report = httpx.get(
                 f"http://127.0.0.1:{port}/api/v1/runs?limit=1000",
                 headers={TOKEN_HEADER: f"Bearer {token}"},
                 timeout=60,
             ).json()
+            metrics = httpx.get(
+                f"http://127.0.0.1:{port}/metrics", headers={TOKEN_HEADER: f"Bearer {token}"}, timeout=60
+            ).text
         finally:
             process.terminate()
             process.join(10)
@@ -170,6 +184,8 @@ def main() -> None:
     p50, p99 = np.percentile(latencies, [50, 99])
     print(f"{given.trainers} trainers, {given.viewers} pages: {sent / took:,.0f} frames/s in {took:.1f} s")
     print(f"acknowledged after {p50:.0f} ms (median), {p99:.0f} ms (p99), {latencies.max():.0f} ms (longest)")
+    print(f"commits took {quantile(metrics, 'commit_seconds', 0.99)} s at most in 99 of 100")
+    print(f"the server's own time: {1e3 * seconds / sent:.2f} ms a frame")
     print(f"sent {sent:,} steps, stored {stored:,}")
     print(f"pages got {len(counts):,} messages, {sum(counts) / 1e6:.1f} MB")
     print(f"server memory {before / 2**20:.0f} MiB at the start, {after / 2**20:.0f} MiB at the end")

@@ -15,6 +15,7 @@ from .health_tables import incidents
 __all__ = [
     "Candidate",
     "add_sizes",
+    "bytes_of_run",
     "candidates",
     "put_stubs",
     "sizes_by_run",
@@ -60,6 +61,14 @@ def sizes_by_run(conn: Connection) -> dict[str, int]:
     for run_id, size in [*conn.execute(stored), *conn.execute(waiting)]:
         found[str(run_id)] = found.get(str(run_id), 0) + int(size)
     return found
+
+
+def bytes_of_run(conn: Connection, run_no: int) -> int:
+    """Bytes of one run's numbers."""
+    c, a = t.run_sizes.c, t.tail.c
+    stored = conn.execute(select(c.exact + c.buckets).where(c.run_no == run_no)).scalar() or 0
+    waiting = conn.execute(select(func.sum(a.size)).where(a.run_no == run_no)).scalar() or 0
+    return int(stored) + int(waiting)
 
 
 def total_bytes(conn: Connection) -> int:

@@ -33,9 +33,10 @@ from .database import Database
 from .intake import Appended, Intake
 from .live import StreamHandle
 from .opening import OpenedStream
+from .price import Price, price_of
 from .rank_parts import StoredParts, stored_parts
 from .retention import Limits
-from .retention_sql import sizes_by_run, thinned_before
+from .retention_sql import bytes_of_run, sizes_by_run, thinned_before
 from .schema import open_database
 from .series import read_series, read_values
 
@@ -54,6 +55,16 @@ class RunPage:
     runs: list[Run]
     total: int
     revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunStorage:
+    """Bytes that a run's numbers take; the step below which exact values are gone, but for those around incidents (0 if none
+    are); what a day of it takes, None if it isn't running or its pace not known yet."""
+
+    nbytes: int
+    thinned_before: int
+    price: Price | None
 
 
 class Store:
@@ -167,13 +178,23 @@ class Store:
         """Bytes that the numbers of each run take."""
         return self.database.read(sizes_by_run)
 
-    def thinned_before(self, run_id: str) -> int:
-        """The step below which exact values of the run are gone, but for those around incidents; 0 if none are."""
-        return sum(self._of_run(run_id, lambda conn, no: [thinned_before(conn, no)]))
-
     def size(self) -> int:
         """Bytes of the whole database."""
         return self.database.read(database_bytes)
+
+    def storage(self, run: Run) -> RunStorage:
+        """What a run takes, and will take."""
+
+        def work(conn: Connection) -> RunStorage:
+            row = queries.find_run(conn, run.id)
+            if row is None:
+                return RunStorage(0, 0, None)
+            series = queries.series_of_run(conn, row.no)
+            pace = run.steps_per_s if run.state == "running" else 0.0
+            price = price_of(series, run.tensor_count, pace) if pace > 0 else None
+            return RunStorage(bytes_of_run(conn, row.no), thinned_before(conn, row.no), price)
+
+        return self.database.read(work)
 
     @property
     def waiting_bytes(self) -> int:

@@ -70,12 +70,21 @@ class RunOut(BaseModel):
     summary: dict[str, Number] = Field(description="Newest value of each run-level statistic.")
 
 
+class DatabaseOut(BaseModel):
+    """What everything takes."""
+
+    bytes: int = Field(description="Size of the database.")
+    max_bytes: int = Field(description="Size above which old exact values are thinned; 0: never.")
+
+
 class RunsReply(BaseModel):
     """A page of the list of runs, newest first."""
 
     runs: list[RunOut]
     total: int
     revision: int
+    bytes: dict[str, int] = Field(description="What the numbers of each of these runs take.")
+    database: DatabaseOut | None = Field(default=None, description="For members and owners only.")
 
 
 class SegmentOut(BaseModel):
@@ -99,6 +108,17 @@ class StatisticOut(BaseModel):
     logged: bool
 
 
+class StorageOut(BaseModel):
+    """What a run takes on the disk."""
+
+    bytes: int = Field(description="What its numbers take now.")
+    thinned_before: int = Field(
+        description="Exact values of earlier steps are gone, but around incidents; 0: all are there."
+    )
+    bytes_per_day: int | None = Field(description="At its present pace; null when it isn't running.")
+    sentence: str = Field(description="The same in words, empty when it isn't running.")
+
+
 class RunDetailReply(BaseModel):
     """A run and what can be asked of it."""
 
@@ -106,6 +126,7 @@ class RunDetailReply(BaseModel):
     segments: list[SegmentOut]
     statistics: list[StatisticOut]
     tensor_count: int
+    storage: StorageOut
     revision: int
 
 

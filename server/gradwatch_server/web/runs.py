@@ -14,6 +14,7 @@ from gradwatch.protocol import limits
 from ..errors import Invalid
 from ..models import Run, RunState
 from ..plain import run_plain
+from ..store.store import RunStorage
 from . import bodies
 from .access import CurrentViewer, VisibleRun, require_owner, services_of
 from .queries import MOST_CELLS, MOST_POINTS, row_list, series_query
@@ -47,16 +48,22 @@ async def list_runs(
     """The newest first. A share link gets its own run only."""
     services = services_of(request)
     only = None if viewer.runs is None else sorted(viewer.runs)
-    found = await run_in_threadpool(
-        services.store.page, project=project, state=state, text=q, limit=limit, offset=offset, ids=only
-    )
-    return reply_exact(
-        {
+    store = services.store
+
+    def read() -> dict[str, Any]:
+        found = store.page(project=project, state=state, text=q, limit=limit, offset=offset, ids=only)
+        sizes = store.sizes()
+        reply = {
             "runs": [run_plain(run, full=viewer.may_edit) for run in found.runs],
             "total": found.total,
             "revision": found.revision,
+            "bytes": {run.id: sizes.get(run.id, 0) for run in found.runs},
         }
-    )
+        if viewer.may_edit:
+            reply["database"] = {"bytes": store.size(), "max_bytes": services.config.max_size}
+        return reply
+
+    return reply_exact(await run_in_threadpool(read))
 
 
 @router.get("/{run_id}", summary="One run", response_model=bodies.RunDetailReply)
@@ -71,10 +78,21 @@ async def get_run(request: Request, run: VisibleRun, viewer: CurrentViewer) -> R
             "segments": store.segments(run.id),
             "statistics": store.statistics(run.id),
             "tensor_count": run.tensor_count,
+            "storage": _storage_plain(store.storage(run)),
             "revision": services.hub.revision,
         }
 
     return reply(await run_in_threadpool(read))
+
+
+def _storage_plain(storage: RunStorage) -> dict[str, Any]:
+    price = storage.price
+    return {
+        "bytes": storage.nbytes,
+        "thinned_before": storage.thinned_before,
+        "bytes_per_day": None if price is None else round(price.everything),
+        "sentence": "" if price is None else price.sentence(),
+    }
 
 
 @router.patch(

@@ -45,6 +45,11 @@ def exact_steps(store: Store, run: str = RUN, scope: str = "tensor", name: str =
     return set(store.values(run, name, scope, limit=100_000).steps.astype(int).tolist())
 
 
+def thinned(store: Store, run_id: str) -> int:
+    run = store.run(run_id)
+    return 0 if run is None else store.storage(run).thinned_before
+
+
 def incident(store: Store, first: int, opened_at: int, closed_at: int | None) -> None:
     plain = {
         "id": "i1",
@@ -62,7 +67,7 @@ def incident(store: Store, first: int, opened_at: int, closed_at: int | None) ->
 def test_within_its_limit_nothing_is_thinned(address: str) -> None:
     store = Store.open(address, clock=lambda: 1000.0, background=False, limits=Limits())
     fill(store, norms())
-    assert len(exact_steps(store)) == STEPS and store.thinned_before(RUN) == 0
+    assert len(exact_steps(store)) == STEPS and thinned(store, RUN) == 0
     store.close()
 
 
@@ -84,12 +89,12 @@ def test_what_is_old_is_thinned_but_for_incidents_and_the_run_itself(address: st
     np.testing.assert_array_equal(found.values, values[2000:2010].astype(np.float64))
     assert len(exact_steps(store, scope="run", name="loss")) == STEPS
     assert exact_steps(store, scope="group") == kept
-    assert store.sizes()[RUN] < 0.8 * before and store.thinned_before(RUN) == 4096
+    assert store.sizes()[RUN] < 0.8 * before and thinned(store, RUN) == 4096
     same(series, store.series(RUN, SeriesQuery(statistic="grad_norm", points=100)))
     assert check(address) == []
     store.delete_run(RUN).result(WAIT)
     store.compact()
-    assert store.sizes() == {} and store.thinned_before(RUN) == 0
+    assert store.sizes() == {} and thinned(store, RUN) == 0
     store.close()
 
 
@@ -105,7 +110,7 @@ def test_the_run_that_is_silent_longest_is_thinned_first(address: str, caplog: A
     store = Store.open(address, clock=lambda: now[0], background=False, limits=limits)
     store.compact()
     assert exact_steps(store, "new") == set(range(STEPS))
-    assert store.thinned_before("old") > 0 == store.thinned_before("new")
+    assert thinned(store, "old") > 0 == thinned(store, "new")
     assert sum(store.sizes().values()) <= limits.most_bytes
     store.close()
     store = Store.open(address, clock=lambda: now[0], background=False, limits=ALL)
@@ -122,7 +127,7 @@ def test_runs_that_were_silent_for_long_are_thinned_by_age(address: str) -> None
     fill(store, norms(), run_id="old", stream="old")
     now[0] += 3 * 86_400
     fill(store, norms(), run_id="new", stream="new")
-    assert store.thinned_before("old") == 4096 and store.thinned_before("new") == 0
+    assert thinned(store, "old") == 4096 and thinned(store, "new") == 0
     store.close()
 
 
@@ -204,7 +209,7 @@ def test_nothing_that_happened_once_is_hidden_at_any_zoom(
     store = Store.open(str(path), clock=lambda: 1000.0, background=False, limits=ALL if thin else Limits())
     try:
         fill(store, values, stream=HELLO.stream)
-        assert (store.thinned_before(RUN) == 4096) is thin
+        assert (thinned(store, RUN) == 4096) is thin
         for low, span, points in asked:
             found = store.series(
                 RUN, SeriesQuery(statistic="grad_norm", from_step=low, to_step=low + span, points=points)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -60,6 +61,28 @@ def test_the_list_is_filtered_counted_and_as_described(api: httpx.Client) -> Non
     assert [run["id"] for run in get(api, "/runs", q="SECOND")["runs"]] == ["run-2"]
     page = get(api, "/runs", limit=1, offset=1)
     assert (len(page["runs"]), page["total"]) == (1, 2)
+
+
+def test_what_runs_take_is_told_and_what_they_will_take(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="gradwatch.server")
+    with Trainer(server, hello()) as trainer, server.owner() as client:
+        trainer.send(schema(), batch(1, range(200), np.ones((200, 3))))
+        trainer.wait_acked(2)
+        everything = bodies.RunsReply.model_validate(get(client, "/runs"))
+        assert everything.database is not None
+        assert 0 < everything.bytes["run-1"] < everything.database.bytes
+        assert everything.database.max_bytes == 10_000_000_000
+        storage = bodies.RunDetailReply.model_validate(get(client, "/runs/run-1")).storage
+        assert storage.bytes == everything.bytes["run-1"] and storage.thinned_before == 0
+        assert storage.sentence.startswith("3 tensors at 1 steps/s: about 1.1 MB a day per statistic")
+        assert storage.bytes_per_day is not None and storage.bytes_per_day > 1_000_000
+        server.on_loop(server.services.pipeline.flush_status)
+        told = [one.message for one in caplog.records if "a day per statistic" in one.message]
+        assert told == [f"run run-1: {storage.sentence}"]
+        trainer.finish(2)
+        assert get(client, "/runs/run-1")["storage"]["bytes_per_day"] is None
 
 
 def test_a_run_says_what_can_be_asked_of_it(api: httpx.Client) -> None:

@@ -1,0 +1,53 @@
+"""What a run will take on the disk, before it has taken it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from .live import SeriesRef
+
+__all__ = ["BYTES_PER_VALUE", "Price", "price_of"]
+
+BYTES_PER_VALUE: Final = 4.1
+"""Measured for norms with a tenth of noise, all levels and group norms in it (`tests/benchmarks/store.py`)."""
+
+_DAY: Final = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Bytes that a run takes in a day at its pace: of one statistic of its tensors at every step, and of all it sends."""
+
+    tensors: int
+    steps_per_s: float
+    statistic: float
+    everything: float
+
+    def sentence(self) -> str:
+        """``148 tensors at 3 steps/s: about 160 MB a day per statistic, 480 MB for all``."""
+        each = f"{self.tensors:,} tensors at {_pace(self.steps_per_s)} steps/s: about {_bytes(self.statistic)} a day per statistic"
+        if _bytes(self.everything) == _bytes(self.statistic):
+            return each
+        return f"{each}, {_bytes(self.everything)} for all"
+
+
+def price_of(series: Iterable[SeriesRef], tensors: int, steps_per_s: float) -> Price:
+    """The price of a run with these series; those of groups are in :data:`BYTES_PER_VALUE` already."""
+    numbers = sum(one.width / max(one.cadence, 1) for one in series if one.scope != "group")
+    daily = steps_per_s * _DAY * BYTES_PER_VALUE
+    return Price(tensors, steps_per_s, tensors * daily, numbers * daily)
+
+
+def _pace(steps_per_s: float) -> str:
+    return f"{steps_per_s:,.0f}" if steps_per_s >= 10 else f"{steps_per_s:.2g}"
+
+
+def _bytes(size: float) -> str:
+    """Two figures are enough for an estimate."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.5:
+            return f"{float(f'{size:.2g}'):g} {unit}"
+        size /= 1000
+    return f"{float(f'{size:.2g}'):g} TB"
