@@ -31,6 +31,7 @@ from .store import Store, StreamHandle
 from .store.retention import Limits as StoreLimits
 from .store.token_queries import list_tokens
 from .web.keyring import Keyring, local_token, stable_id
+from .web.rates import Rates
 from .web.sessions import Codes, Nonces, Sessions
 
 __all__ = ["Limits", "Services", "Trainers", "open_services"]
@@ -44,6 +45,10 @@ class Limits:
     viewers: int = 2_000
     sign_ins_per_minute: int = 30
     """Wrong codes and tokens, over all who try."""
+    link_per_second: float = 200.0
+    """Requests and views through one share link, over all who hold it,"""
+    link_burst: float = 2_000.0
+    """and how many at once."""
 
 
 class Fenceable(Protocol):
@@ -134,6 +139,9 @@ class Services:
     load: Load = field(default_factory=Load)
     codes: Codes = field(default_factory=Codes)
     nonces: Nonces = field(default_factory=Nonces)
+    link_rates: Rates = field(
+        default_factory=lambda: Rates(per_second=Limits().link_per_second, burst=Limits().link_burst)
+    )
     wrong_tokens: deque[float] = field(default_factory=deque)
     """When somebody last tried a wrong token."""
     closing: bool = False

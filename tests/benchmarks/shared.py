@@ -24,7 +24,7 @@ from websockets.exceptions import ConnectionClosed
 LAYERS = tuple(f"blocks.{i}.mlp.weight" for i in range(100))
 BITS = 4_000_000
 DELAY_MS = 40
-OPENINGS = 5
+OPENINGS = 4
 WITHDRAWALS = 40
 
 SEEN = """
@@ -33,7 +33,7 @@ SEEN = """
   const look = () => {
     const note = (name, seen) => { if (seen && !(name in marks)) marks[name] = performance.now(); };
     note("sentence", document.querySelector(".strip-sentence")?.textContent.trim());
-    note("norm", /\\d/.test(document.querySelector(".strip-numbers")?.textContent ?? ""));
+    note("norm", /\\d/.test(document.querySelector("#norm .legend b")?.textContent ?? ""));
     note("layers", [...document.querySelectorAll("#inspector li")].filter((row) => /\\d/.test(row.textContent)).length >= 5);
     note("charts", document.querySelector("#norm path.js-line"));
     if (Object.keys(marks).length === 4 || performance.now() > 20000) resolve(marks);

@@ -15,6 +15,7 @@ from .harness import Watched
 from .stage import Stage, staged
 
 Watch = Callable[..., Watched]
+ICON = '<!doctype html><link rel=icon href="data:,">'
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +90,12 @@ def test_a_link_shows_in_a_frame_of_another_page_where_that_is_allowed(
         stage = stack.enter_context(staged(tmp_path, frame_ancestors=ancestors))
         stage.run("one", name="baseline", project="digits")
         made = stage.ask("POST", "/shares", {"run": "one"})
-        write(f'<!doctype html><link rel=icon href="data:,"><iframe src="{made["url"]}"></iframe>')
+        write(ICON)
         browser = watched(stage)
         if not allowed:
             browser.allow("frame-ancestors")
-        page = browser.open("/healthz", ready=False)
+        page = browser.open(origin, ready=False)
+        write(f'{ICON}<iframe src="{made["url"]}"></iframe>')
         if allowed:
             page.goto(origin)
             frame = page.frame_locator("iframe")

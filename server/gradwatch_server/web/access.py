@@ -17,7 +17,7 @@ from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
-from ..errors import Forbidden, LinkEnded, NotFound, NotSignedIn
+from ..errors import Forbidden, LinkEnded, NotFound, NotSignedIn, TooMany
 from ..models import Run
 from ..visitors import Share, Viewer
 from .keyring import Grant
@@ -30,6 +30,7 @@ __all__ = [
     "CurrentViewer",
     "Identity",
     "VisibleRun",
+    "check_rate",
     "cookie_name",
     "guard",
     "identify",
@@ -234,12 +235,24 @@ async def guard(request: Request) -> None:
     viewer = await viewer_of(request)
     if viewer.may_edit:
         return
+    check_rate(request, viewer)
     route = route_of(request)
     if route not in SHARED:
         raise Forbidden("This link doesn't show that.")
     run_id = request.path_params.get("run_id") or request.query_params.get("run")
     if route != "/api/v1/runs" and (run_id is None or not viewer.may_see(run_id)):
         raise NotFound("There is no such run. It may have been deleted.")
+
+
+def check_rate(connection: HTTPConnection, viewer: Viewer) -> None:
+    """Refuses what a share link asks beyond its share of the server.
+
+    Raises:
+        TooMany: so it is.
+    """
+    services = services_of(connection)
+    if viewer.share_id and not services.link_rates.take(viewer.share_id, services.clock()):
+        raise TooMany("This link is used too much at this moment. Wait a few seconds and try again.")
 
 
 def route_of(request: Request) -> str:

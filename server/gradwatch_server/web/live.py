@@ -24,7 +24,7 @@ from ..errors import Forbidden, LinkEnded, NotFound, NotSignedIn, TooMany, fault
 from ..hub import Event, Mailbox
 from ..models import Series, SeriesQuery
 from ..services import Services
-from .access import Identity, identify, same_origin, services_of
+from .access import Identity, check_rate, identify, same_origin, services_of
 from .folding import Fold, Unfoldable
 from .queries import series_query
 from .view_codec import DELTA, SNAPSHOT, encode_view
@@ -252,6 +252,7 @@ class _Page:
             raise ProtocolError("subscribe needs an id from 1 and a run")
         if not self._identity.viewer.may_see(run_id):
             raise NotFound("There is no such run. It may have been deleted.")
+        check_rate(self._socket, self._identity.viewer)
         if len(self._subscriptions) >= MOST_SUBSCRIPTIONS and number not in self._subscriptions:
             raise TooMany(f"One page may have {MOST_SUBSCRIPTIONS} views.")
         query = series_query(

@@ -70,7 +70,7 @@ export function openThreshold(parent, store, { rule, statistic, threshold, onThr
       onThreshold(result.suggested);
       preview();
     };
-    const offered = result.suggested !== null && result.suggested !== current()?.threshold ? button(`Use ${formatNumber(result.suggested)}, which this run suggests`, use, "plain") : "";
+    const offered = result.suggested !== null && result.suggested !== current()?.threshold ? el("button", { type: "button", class: "suggested", onclick: use }, `Use ${formatNumber(result.suggested)}, which this run suggests`) : "";
     backtest.replaceChildren(backtestSentence(result), " ", offered);
     onFired(result.fired);
   }

@@ -243,7 +243,7 @@ function showTrial(form, result) {
     threshold.set(result.suggested);
     threshold.element.dispatchEvent(new Event("input", { bubbles: true }));
   };
-  const offered = result.suggested !== null && result.suggested !== threshold.get() ? button(`Use ${formatNumber(result.suggested)}, which this run suggests`, use, "plain") : "";
+  const offered = result.suggested !== null && result.suggested !== threshold.get() ? el("button", { type: "button", class: "suggested", onclick: use }, `Use ${formatNumber(result.suggested)}, which this run suggests`) : "";
   form.backtest.replaceChildren(backtestSentence(result), " ", offered);
   setAttribute(form.backtest, "data-fired", String(result.count));
 }
