@@ -222,6 +222,10 @@ class Pipeline:
             price = price_of(stream.live.series.values(), run.tensor_count, run.steps_per_s)
             log.info("run %s: %s", run.id, price.sentence())
 
+    async def drain(self) -> None:
+        """Waits for what is still being put into the store."""
+        await self._ranks.drain()
+
     async def _find_lost(self) -> None:
         try:
             lost = await asyncio.wrap_future(self.store.mark_lost(now=self._clock(), after=LOST_AFTER))

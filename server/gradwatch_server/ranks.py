@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, Protocol
@@ -22,11 +22,12 @@ from gradwatch.errors import GradwatchError
 from gradwatch.frames import Frame
 from gradwatch.outbox import MarkPoint
 from gradwatch.packer import Packer
-from gradwatch.protocol import Batch, Block, Bye, Hello, Mark, Record, Schema, Statistic, Tensor
+from gradwatch.protocol import Batch, Bye, Hello, Mark, Record, Schema, Statistic, Tensor
 
 from .errors import StreamFenced
 from .health_past import declared
-from .rank_merge import GAP, LOCAL_NORM, RANK_ROWS, Holding, RankMerge, merge
+from .rank_columns import cuts_of, holding_of, piece_of, samples_of
+from .rank_merge import GAP, LOCAL_NORM, RANK_ROWS, Part, RankMerge, merge
 from .store import Store, StreamHandle
 from .store.live import MAIN_RANK, RANKS_LANE, SeriesRef
 from .store.rank_parts import merged_until
@@ -39,6 +40,9 @@ HOLDING_MARK: Final = "holds"
 
 RANKS_MARK: Final = "ranks"
 """Kind of the mark where another number of ranks is in than before."""
+
+CORRECTED_MARK: Final = "corrected"
+"""Kind of the mark that counts the steps into which late parts were put."""
 
 END_S: Final = 10.0
 """How long the run's end waits for ranks that have not said goodbye."""
@@ -66,6 +70,7 @@ class _Group:
     bye: Bye | None = None
     bye_at: float = 0.0
     stale: bool = True
+    correcting: bool = False
     present: float = 0.0
     """How many ranks were in the newest frame; all of them before the first."""
 
@@ -86,6 +91,7 @@ class Ranks:
         self._groups: dict[tuple[str, str], _Group] = {}
         self._streams: dict[int, tuple[_Group, int]] = {}
         self._opening = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def enter(self, hello: Hello) -> Hello:
         """``hello`` as the rank's own stream is stored. What it is merged into is opened before it.
@@ -149,6 +155,14 @@ class Ranks:
                 self._drop(group, None)
             else:
                 self._guarded(group, partial(self._emit, group))
+                if group.whole and group.merge.late and not group.correcting:
+                    group.correcting = True
+                    self._start(self._correct_late(group))
+
+    async def drain(self) -> None:
+        """Waits for corrections that are being made."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -180,7 +194,7 @@ class Ranks:
         for data in marks:
             found = rows.get((data["stream"], data["schema"]))
             if found is not None:
-                group.merge.holdings[data["rank"]] = _holding(found, data["cuts"])
+                group.merge.holdings[data["rank"]] = holding_of(found, data["cuts"])
         for lane, series, piece in stored:
             width = len(group.tensors) if series.scope == "tensor" else series.width
             _declare(group, series, width)
@@ -190,7 +204,7 @@ class Ranks:
         if isinstance(record, Schema):
             layout = stream.layouts[record.id]
             if record.tensors is not None:
-                group.merge.holdings[rank] = _holding(layout.rows, _cuts(record.tensors))
+                group.merge.holdings[rank] = holding_of(layout.rows, cuts_of(record.tensors))
                 for tensor in record.tensors:
                     group.tensors.setdefault(tensor.name, replace(tensor, shard=0, shards=1, replica=0))
             for column in layout.columns:
@@ -199,8 +213,8 @@ class Ranks:
             columns = stream.layouts[record.schema].columns
             rows = stream.layouts[record.schema].rows
             blocks = [(columns[block.statistic].series, block) for block in record.blocks]
-            for series, block in blocks if group.whole else _samples(blocks):
-                _add(group, rank, series, _piece(series, block, rows, len(group.tensors)), self._clock())
+            for series, block in blocks if group.whole else samples_of(blocks):
+                _add(group, rank, series, piece_of(series, block, rows, len(group.tensors)), self._clock())
         elif isinstance(record, Bye):
             group.merge.ended(rank)
             if rank == MAIN_RANK:
@@ -228,6 +242,41 @@ class Ranks:
             records.append(group.packer.bye(bye.state, bye.time, bye.reason, bye.error))
             group.bye = None
         self._send(group, records)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _correct_late(self, group: _Group) -> None:
+        """Parts that came after their step was merged go into what is stored, and the run says of how many steps. Nothing is
+        judged again."""
+        late, group.merge.late = group.merge.late, {}
+        try:
+            await asyncio.to_thread(self._correct, group, sorted(late))
+            data = {"steps": len(late), "to": max(late)}
+            mark = MarkPoint(min(late), self._clock(), CORRECTED_MARK, data)
+            self._guarded(group, lambda: self._send(group, [group.packer.mark(mark)]))
+        except GradwatchError as error:
+            log.error("late parts of run %s could not be put in: %s", group.handle.run.id, error)
+        finally:
+            group.correcting = False
+
+    def _correct(self, group: _Group, steps: Sequence[int]) -> None:
+        parts: dict[int, dict[int, Part]] = {step: {} for step in steps}
+        wanted = np.array(steps, np.float64)
+        for lane, series, piece in self._store.parts_between(group.handle, steps[0], steps[-1] + 1):
+            for n in np.flatnonzero(np.isin(piece.steps, wanted)):
+                time = float(piece.times[n])
+                part = parts[int(piece.steps[n])].setdefault(lane - 1, Part(time))
+                _put(part, series, piece, int(n), piece.values[n].astype(np.float64))
+        holdings, world, width = group.merge.holdings, group.merge.world, len(group.tensors)
+        frames = [
+            merge(step, dict(sorted(found.items())), holdings, world, width)
+            for step, found in parts.items()
+            if found
+        ]
+        self._store.correct(group.handle, _corrections(group, frames))
 
     def _guarded(self, group: _Group, work: Callable[[], None]) -> None:
         """A run whose merged stream is refused is merged no more; its ranks' own streams are not harmed."""
@@ -270,25 +319,8 @@ def _mark_of(rank: int, stream: str, record: Record, now: float) -> MarkPoint | 
         return MarkPoint(record.step, record.time, record.kind, record.data)
     if not isinstance(record, Schema) or record.tensors is None:
         return None
-    data = {"rank": rank, "stream": stream, "schema": record.id, "cuts": _cuts(record.tensors)}
+    data = {"rank": rank, "stream": stream, "schema": record.id, "cuts": cuts_of(record.tensors)}
     return MarkPoint(0, now, HOLDING_MARK, data)
-
-
-def _cuts(tensors: Sequence[Tensor]) -> list[list[int]]:
-    """Which shard of how many, over the tensors in order: ``[shard, shards, count]`` for equal neighbours."""
-    cuts: list[list[int]] = []
-    for tensor in tensors:
-        if cuts and cuts[-1][:2] == [tensor.shard, tensor.shards]:
-            cuts[-1][2] += 1
-        else:
-            cuts.append([tensor.shard, tensor.shards, 1])
-    return cuts
-
-
-def _holding(rows: npt.NDArray[np.int32], cuts: Sequence[Sequence[int]]) -> Holding:
-    counts = [count for _, _, count in cuts]
-    shard, shards = (np.repeat([cut[i] for cut in cuts], counts).astype(np.intp) for i in (0, 1))
-    return Holding(rows.astype(np.intp), np.minimum(shard, shards - 1), shards)
 
 
 def _declare(group: _Group, series: SeriesRef, width: int) -> None:
@@ -326,42 +358,6 @@ def _only_ranks(frame: Frame) -> Frame:
     return replace(frame, values=kept, present={k: v for k, v in frame.present.items() if k in kept})
 
 
-def _samples(blocks: Sequence[tuple[SeriesRef, Block]]) -> list[tuple[SeriesRef, Block]]:
-    """Of replicated ranks: norms at the steps at which they measured their own."""
-    own = [block.steps for series, block in blocks if series.name == LOCAL_NORM]
-    if not own:
-        return []
-    found = []
-    for series, block in blocks:
-        if series.name in (LOCAL_NORM, "grad_norm", "skipped"):
-            at = np.isin(block.steps, own[0])
-            present = None if block.present is None else block.present[at]
-            found.append(
-                (
-                    series,
-                    replace(
-                        block,
-                        steps=block.steps[at],
-                        times=block.times[at],
-                        values=block.values[at],
-                        present=present,
-                    ),
-                )
-            )
-    return found
-
-
-def _piece(series: SeriesRef, block: Block, rows: npt.NDArray[np.int32], tensors: int) -> Piece:
-    """A block with run-wide columns."""
-    if series.scope != "tensor":
-        return Piece(series.idx, block.steps, block.times, block.values, block.present)
-    values = np.full((len(block.steps), tensors), np.nan)
-    there = np.zeros(values.shape, np.bool_)
-    values[:, rows] = block.values
-    there[:, rows] = True if block.present is None else block.present
-    return Piece(series.idx, block.steps, block.times, values, there)
-
-
 def _add(group: _Group, rank: int, series: SeriesRef, piece: Piece, now: float) -> None:
     steps, times = piece.steps.astype(np.int64).tolist(), piece.times.tolist()
     if series.logged:
@@ -372,7 +368,33 @@ def _add(group: _Group, rank: int, series: SeriesRef, piece: Piece, now: float) 
     values = piece.values.astype(np.float64)
     for n, (step, time) in enumerate(zip(steps, times, strict=True)):
         part = group.merge.part(rank, step, time, now)
-        if part is not None and series.scope == "tensor":
-            part.tensor[series.name] = (values[n], None if piece.present is None else piece.present[n])
-        elif part is not None:
-            part.run[series.name] = values[n]
+        if part is not None:
+            _put(part, series, piece, n, values[n])
+
+
+def _put(part: Part, series: SeriesRef, piece: Piece, n: int, values: npt.NDArray[np.float64]) -> None:
+    """Row ``n`` of a piece as what a rank says of a step."""
+    if series.scope == "tensor":
+        part.tensor[series.name] = (values, None if piece.present is None else piece.present[n])
+    else:
+        part.run[series.name] = values
+
+
+def _corrections(group: _Group, frames: Sequence[Frame]) -> list[Piece]:
+    """The frames as series of the merged stream; what it has never declared is left out."""
+    known = {
+        name: series
+        for (rank, _, name), series in group.handle.live.series.items()
+        if rank == MAIN_RANK and series.scope != "group"
+    }
+    found = []
+    for name, series in known.items():
+        at = [frame for frame in frames if name in frame.values]
+        if at:
+            values = np.stack([np.asarray(frame.values[name], series.dtype) for frame in at])
+            whole = np.ones(values.shape[1], np.bool_)
+            present = np.stack([frame.present.get(name, whole) for frame in at])
+            steps = np.array([frame.step for frame in at], np.float64)
+            times = np.array([frame.time for frame in at])
+            found.append(Piece(series.idx, steps, times, values, None if present.all() else present))
+    return found

@@ -208,6 +208,7 @@ async def open_services(
                 yield services
         finally:
             services.closing = True
+            await pipeline.drain()
             await asyncio.to_thread(health.stop)
             await alerting.drain()
             await asyncio.to_thread(courier.close)

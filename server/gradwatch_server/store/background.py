@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ..errors import StoreError
 from . import block_queries, writes
 from .compactor import Compactor, Lane
+from .correcting import correct
 from .database import Database
 from .retention import Limits, Retention
 from .series import CHUNK_STEPS
+from .tail import Piece
 
 __all__ = ["Background"]
 
@@ -153,6 +155,21 @@ class Background:
                 ).result()
                 return True
         return False
+
+    def correct(self, lane: Lane, pieces: Sequence[Piece]) -> None:
+        """Puts ``pieces`` in the place of what is stored at their steps. Blocks.
+
+        Raises:
+            StoreError: the database failed; nothing is changed then.
+        """
+        with self._one:
+            more = True
+            while more:
+                more, nbytes = self._compactor.compact(lane, everything=True)
+                with self._wake:
+                    self._bytes[lane] = max(0, self._bytes.get(lane, 0) - nbytes)
+            self._compactor.reopen(lane)
+            self._database.write(lambda conn: correct(conn, lane.run_no, lane.segment, pieces)).result()
 
     def _thin(self) -> None:
         self._due_retention = self._retention.work()

@@ -93,6 +93,10 @@ class Compactor:
         gone = set(done)
         return more and bool(done), sum(len(body) for id, _, body in bodies if id in gone)
 
+    def reopen(self, lane: Lane) -> None:
+        """What is known of a lane is read again before its next pass: somebody changes what is stored."""
+        self._known.pop(lane, None)
+
     def forget(self, run_no: int) -> None:
         """Drops what is known of a run."""
         for lane in [lane for lane in self._known if lane.run_no == run_no]:

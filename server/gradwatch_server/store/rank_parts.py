@@ -14,7 +14,7 @@ from .queries import schema_rows
 from .series import SegmentReader
 from .tail import Piece
 
-__all__ = ["StoredParts", "merged_until", "stored_parts"]
+__all__ = ["StoredParts", "merged_until", "parts_between", "stored_parts"]
 
 StoredParts: TypeAlias = tuple[
     dict[tuple[str, int], npt.NDArray[np.int32]], list[tuple[int, SeriesRef, Piece]]
@@ -38,7 +38,7 @@ def merged_until(merged: StreamHandle) -> int:
 def stored_parts(conn: Connection, merged: StreamHandle) -> StoredParts:
     """Everything that the lanes of ranks hold beyond the newest step of the ``merged`` stream."""
     live, pieces = merged.live, []
-    for (lane, scope, name), series in live.series.items():
+    for (lane, scope, name), series in list(live.series.items()):
         if lane in (MAIN_RANK, RANKS_LANE):
             continue
         main = live.series.get((MAIN_RANK, scope, name))
@@ -48,3 +48,15 @@ def stored_parts(conn: Connection, merged: StreamHandle) -> StoredParts:
         reader = SegmentReader(conn, SeriesKey(live.no, series.idx, series.width, lane), merged.segment)
         pieces += [(lane, series, piece) for piece in reader.exact(int(newest) + 1, _END)]
     return schema_rows(conn, live.no), pieces
+
+
+def parts_between(
+    conn: Connection, merged: StreamHandle, low: int, high: int
+) -> list[tuple[int, SeriesRef, Piece]]:
+    """What the lanes of ranks hold of steps ``low <= step < high``, without what is logged."""
+    live, pieces = merged.live, []
+    for (lane, _, _), series in list(live.series.items()):
+        if lane not in (MAIN_RANK, RANKS_LANE) and not series.logged:
+            reader = SegmentReader(conn, SeriesKey(live.no, series.idx, series.width, lane), merged.segment)
+            pieces += [(lane, series, piece) for piece in reader.exact(low, high)]
+    return pieces

@@ -29,16 +29,18 @@ from ..models import (
 from . import queries
 from .background import Background
 from .block_queries import SeriesKey, database_bytes, find_series
+from .compactor import Lane
 from .database import Database
 from .intake import Appended, Intake
-from .live import StreamHandle
+from .live import SeriesRef, StreamHandle
 from .opening import OpenedStream
 from .price import Price, price_of
-from .rank_parts import StoredParts, stored_parts
+from .rank_parts import StoredParts, parts_between, stored_parts
 from .retention import Limits
 from .retention_sql import bytes_of_run, sizes_by_run, thinned_before
 from .schema import open_database
 from .series import read_series, read_values
+from .tail import Piece
 
 __all__ = ["Appended", "Store"]
 
@@ -125,6 +127,16 @@ class Store:
     def rank_parts(self, merged: StreamHandle) -> StoredParts:
         """What ranks sent beyond what is in their ``merged`` stream. Blocks."""
         return self.database.read(lambda conn: stored_parts(conn, merged))
+
+    def parts_between(self, merged: StreamHandle, low: int, high: int) -> list[tuple[int, SeriesRef, Piece]]:
+        """What ranks sent of steps ``low <= step < high``, with everything that was appended before. Blocks."""
+        self.database.write(lambda conn: None).result()
+        return self.database.read(lambda conn: parts_between(conn, merged, low, high))
+
+    def correct(self, stream: StreamHandle, pieces: Sequence[Piece]) -> None:
+        """Puts ``pieces`` in the place of what ``stream`` has stored at their steps. Blocks."""
+        self.database.write(lambda conn: None).result()
+        self._background.correct(Lane(stream.live.no, stream.segment, stream.rank), pieces)
 
     # --- runs and series go out; these block, so call them off the event loop ---
 

@@ -15,7 +15,7 @@ from tests.server.live_server import PATIENCE, Page, Running, Trainer, hello, se
 from gradwatch.protocol import Batch, Block, Bye, Hello, Mark, Schema, Statistic, Tensor
 from gradwatch.testing import FakeClock
 from gradwatch_server.rank_merge import WAIT_STEPS
-from gradwatch_server.ranks import END_S, RANKS_MARK
+from gradwatch_server.ranks import CORRECTED_MARK, END_S, RANKS_MARK
 
 NAMES = ("a.weight", "a.bias", "b.weight")
 RNG = np.random.default_rng(3)
@@ -157,6 +157,15 @@ def test_a_rank_that_stays_away_delays_and_is_told(tmp_path: Path) -> None:
             marks = api.get("/api/v1/runs/run-1/marks").json()["marks"]
         told = [(mark["step"], mark["data"]["present"]) for mark in marks if mark["kind"] == RANKS_MARK]
         assert told == [(0, 1), (4, 2)]
+        until(server, lambda: ranks_present(server)[2] == 2.0)
+        assert ranks_present(server) == [1.0, 1.0] + [2.0] * 6
+        corrected = merged(server, 8)
+        assert {step: corrected[step] for step in range(2, 8)} == whole(range(2, 8))
+        assert {step: corrected[step] for step in range(2)} == alone(0, range(2))
+        with server.owner() as api:
+            marks = api.get("/api/v1/runs/run-1/marks").json()["marks"]
+        counted = [mark["data"] for mark in marks if mark["kind"] == CORRECTED_MARK]
+        assert counted == [{"steps": 2, "to": 3}]
 
 
 def test_the_end_does_not_wait_for_ever_for_a_dead_rank(tmp_path: Path) -> None:
