@@ -137,7 +137,7 @@ BREAKING: Final[tuple[Cause, ...]] = (
             ),
             Sign(1, "with SGD the step shrinks with it", lambda f: f.family == "sgd"),
         ),
-        remedies=("clip_raise", "lr_up"),
+        remedies=("clip_raise",),
         help="clipping",
     ),
     Cause(

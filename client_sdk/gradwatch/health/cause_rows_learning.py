@@ -130,7 +130,7 @@ LEARNING: Final[tuple[Cause, ...]] = (
         contradicting=(
             Sign(3, "an explosion came before", lambda f: bool(f.earlier & {"exploding", "diverging"})),
         ),
-        remedies=("checkpoint", "init_he", "clip_norm"),
+        remedies=("checkpoint", "restore", "clip_norm"),
         help="exploding",
     ),
     Cause(
@@ -176,7 +176,7 @@ LEARNING: Final[tuple[Cause, ...]] = (
         key="init_too_small",
         label="The initial weights are too small for this depth",
         kinds=kinds_of("bad_init vanishing stalled"),
-        required=lambda f: f.gain < 1.2,
+        required=lambda f: f.gain < 1.2 and (f.kind != "stalled" or f.improved < 0.1),
         supporting=(
             Sign(3, "std x sqrt(fan-in) is well below He init's 1.41", lambda f: f.gain < 0.8),
             Sign(

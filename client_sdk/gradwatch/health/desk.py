@@ -305,7 +305,7 @@ class Desk:
             kind=old.kind,
             step=old.first_step,
             group=old.group,
-            tensors=finding.tensors if own else (),
+            tensors=(finding.tensors if own else ()) or case.tensors,
         )
         if severity != old.severity or revised or new_detector:
             self._explain(case, subject, memory, layout)

@@ -63,6 +63,9 @@ class Facts:
     gain: float
     """Median std x sqrt(fan-in) of the initial matrices."""
     gain_high: float
+    std: float
+    """Initial std of the first affected matrix, and the one that He init gives it."""
+    std_he: float
     back_gain: float
     forward_gain: float
     layers: int
@@ -155,8 +158,17 @@ def gather(
         **_of_norms(memory, finding.step),
         **_of_steps(memory),
         **_of_model(memory, layout),
+        **_of_matrix(layout, tensors),
         **_of_input(memory, layout, finding.step, shares),
     )
+
+
+def _of_matrix(layout: Layout, tensors: list[int]) -> dict[str, Any]:
+    found = (layout.tensors[i] for i in tensors if layout.matrix[i])
+    first = next((t for t in found if t.init_std is not None and t.fan_in), None)
+    if first is None or first.init_std is None or not first.fan_in:
+        return {"std": math.nan, "std_he": math.nan}
+    return {"std": first.init_std, "std_he": math.sqrt(2.0 / first.fan_in)}
 
 
 def _of_input(memory: Memory, layout: Layout, step: int, shares: tuple[Share, ...]) -> dict[str, Any]:

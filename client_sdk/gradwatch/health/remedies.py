@@ -82,8 +82,9 @@ def _warmup(facts: Facts) -> Remedy | None:
 
 
 def _he(facts: Facts) -> Remedy | None:
-    start = f" (std x sqrt(fan-in) from {facts.gain:.2g} to 1.41)" if facts.gain == facts.gain else ""
-    text = f"Initialise {_layers(facts)} with He init{start}."
+    known = facts.std == facts.std
+    start = f", std {facts.std:.2g} -> {facts.std_he:.2g} in the first of them" if known else ""
+    text = f"Initialise {_layers(facts)} with He init (std = sqrt(2 / fan-in){start})."
     code = "nn.init.kaiming_normal_(layer.weight, nonlinearity='relu'); nn.init.zeros_(layer.bias)"
     return Remedy(key="init_he", text=text, value=math.sqrt(2.0), code=code)
 
@@ -125,6 +126,20 @@ def _checkpoint(facts: Facts) -> Remedy | None:
         return None
     text = f"Go back to the checkpoint of step {facts.checkpoint:,}, the last one before this began."
     return Remedy(key="checkpoint", text=text, value=float(facts.checkpoint))
+
+
+def _restore(facts: Facts) -> Remedy | None:
+    name = f"`{facts.origin.tensor}`" if facts.origin.tensor else "the weights"
+    text = f"Restore {name} from before step {facts.first_step:,}, and find what writes to it besides the optimizer."
+    return Remedy(key="restore", text=text)
+
+
+def _check_input(facts: Facts) -> Remedy | None:
+    if facts.input_bad or facts.kind == "nonfinite":
+        text = f"Look at the batch of step {facts.first_step:,}: find the sample that is not finite."
+        return Remedy(key="check_input", text=text, code="assert torch.isfinite(x).all()")
+    text = f"Look at the batches from step {facts.first_step:,} on: what of their inputs or labels differs from before?"
+    return Remedy(key="check_input", text=text, code="print(x.mean(), x.std(), x.abs().max(), y)")
 
 
 def _eps(facts: Facts) -> Remedy | None:
@@ -179,11 +194,8 @@ REMEDIES: Final[dict[str, Make]] = {
         "Scale the inputs to mean 0 and standard deviation 1.",
         "x = (x - x.mean(0)) / (x.std(0) + 1e-6)",
     ),
-    "check_input": _plain(
-        "check_input",
-        "Look at the batch of this step: it holds values that are not finite or far out of range.",
-        "assert torch.isfinite(x).all()",
-    ),
+    "check_input": _check_input,
+    "restore": _restore,
     "skip_batch": _plain(
         "skip_batch", "Nothing, if it stays the only one; note the ids of the batch's samples."
     ),

@@ -29,9 +29,17 @@ _OPENING = {
 }
 
 
+_WHICH = ("dead", "disconnected", "saturated")
+"""Kinds of a state, not of an event: which tensors are in it says more than which came first."""
+
+
 def verdict(kind: str, step: int, origin: Origin) -> str:
     """One sentence: what, since when, where it began, how it spread."""
     text = _OPENING[kind].format(step=f"{step:,}")
+    if kind in _WHICH and origin.where == "tensor":
+        more = f" and {origin.followed:,} more tensors" if origin.followed > 1 else ""
+        more = " and 1 more tensor" if origin.followed == 1 else more
+        return f"{text}: {origin.tensor}{more}."
     place = _place(origin)
     if place:
         text += f": {place}"
@@ -72,11 +80,8 @@ def _place(origin: Origin) -> str:
     if where == "loss":
         return "the forward pass or the loss is the origin"
     if where == "depth":
-        return (
-            f"it concerns the layers from {origin.tensor} on"
-            if origin.tensor
-            else "the factor repeats from layer to layer"
-        )
+        module = origin.module or origin.tensor
+        return f"from {module} on" if module else "the factor repeats from layer to layer"
     return ""
 
 

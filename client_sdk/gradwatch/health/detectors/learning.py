@@ -107,9 +107,14 @@ class Stalled:
         )
         if decayed and not never:
             return None
-        text = f"The loss stands at {loss.near:.4g}, {100 * max(loss.improved, 0.0):.1f} % below the start, and does not move"
+        gained = (
+            f"{100 * loss.improved:.1f} % below the start"
+            if loss.improved > 0
+            else "no better than at the start"
+        )
+        text = f"The loss stands at {loss.near:.4g}, {gained}, and does not move"
         if memory.ratio == memory.ratio:
-            text += f"; each step changes the weights by {memory.ratio:.1e} of their size (1e-3 is usual)"
+            text += f"; each step changes the weights by {100 * memory.ratio:.2g} % of their size (0.1 % is usual)"
         return Finding(
             detector="stalled",
             kind="stalled",

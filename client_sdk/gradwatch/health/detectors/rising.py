@@ -95,7 +95,7 @@ class LevelShift:
 
     def _finding(self, memory: Memory, layout: Layout) -> Finding:
         now, usual = memory.total, 2.0**self.reference
-        text = f"The global gradient norm went from about {usual:.3g} to {now:.3g}, {times(self.rise)} the usual level."
+        text = f"The global gradient norm went from about {usual:.3g} to {now:.3g}, {times(math.log2(now / usual) if now > 0 else self.rise)} the usual level."
         numbers = {"usual": usual, "now": now, "rise_log2": self.rise}
         return Finding(
             detector="level_shift",

@@ -76,6 +76,7 @@ class VanishingDepth:
             kind="vanishing",
             severity=severity,
             step=0 if memory.frames <= 64 else memory.step,
+            tensors=tuple(int(i) for i in layout.order if layout.matrix[i] and layout.trainable[i]),
             evidence=(Evidence(text, numbers),),
             origin=origin,
         )
@@ -220,7 +221,9 @@ class Disconnected:
         if orphan.any():
             found.append(
                 Evidence(
-                    f"{_names(layout, orphan)} gets a gradient but is in no optimizer, so it never moves."
+                    f"{_names(layout, orphan)} get a gradient but are in no optimizer, so they never move."
+                    if orphan.sum() > 1
+                    else f"{_names(layout, orphan)} gets a gradient but is in no optimizer, so it never moves."
                 )
             )
         # Leaving most of a model out of the optimizer is a usual way to train only its head.
@@ -248,7 +251,8 @@ class NeverMoves:
         hit = (memory.still >= 3) & layout.trainable & layout.matrix & ~layout.sparse & layout.owned
         if not hit.any() or rates is None or bool((rates <= 0).any()) or memory.overflow:
             return None
-        text = f"{_names(layout, hit)} gets a gradient but does not move: the update is exactly zero."
+        verb = "get a gradient but do" if hit.sum() > 1 else "gets a gradient but does"
+        text = f"{_names(layout, hit)} {verb} not move: the update is exactly zero."
         return Finding(
             detector="never_moves",
             kind="disconnected",
