@@ -91,6 +91,17 @@ def test_an_alert_is_live_elsewhere_seen_muted_and_cleared(stage: Stage, owner: 
     expect(page.locator("#alerts .alert[aria-current=true]")).to_contain_text("hot")
 
 
+def test_the_settings_tell_who_changed_what(stage: Stage, owner: Watched) -> None:
+    rule = stage.ask("POST", "/rules", {"statistic": "loss", "threshold": 99})["rule"]
+    stage.ask("DELETE", f"/rules/{rule['id']}")
+    page = owner.open("/settings")
+    changes = page.get_by_role("list", name="Changes").get_by_role("listitem")
+    expect(changes.nth(0)).to_contain_text("removed a rule")
+    expect(changes.nth(0)).to_contain_text(rule["id"])
+    expect(changes.nth(1)).to_contain_text("made a rule")
+    expect(changes.nth(0)).to_contain_text("with the server's token, from 127.0.0.1")
+
+
 def acknowledge(page: Page) -> None:
     """Marks the alert as seen, with a note."""
     page.get_by_role("button", name="Mark as seen").click()

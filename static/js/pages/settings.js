@@ -1,5 +1,6 @@
 // The settings page: theme, links, the server, the session.
 
+import { mountAudit } from "../ui/audit.js";
 import { mountChannels } from "../ui/channels.js";
 import { setText } from "../ui/element.js";
 import { mountShares } from "../ui/share.js";
@@ -35,6 +36,7 @@ document.querySelector("#end").addEventListener("click", async () => {
 });
 
 mountChannels(document.querySelector("#channels"), store);
+if (document.querySelector("#audit")) mountAudit(document.querySelector("#audit"), store);
 try {
   const { runs } = await api.get("/runs", { limit: 500 });
   mountShares(document.querySelector("#shares"), store, { names: new Map(runs.map((run) => [run.id, `${run.project} / ${run.name}`])) });

@@ -14,7 +14,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from gradwatch.errors import ConnectionRefused
-from gradwatch.protocol import encode
+from gradwatch.protocol import ClientSession, encode
+from gradwatch.protocol.session import Opened
 from gradwatch_server.web.edge import MOST_BODY
 
 from .test_access import OPERATIONS
@@ -202,3 +203,26 @@ def test_a_name_that_is_too_long_is_refused_with_a_sentence(server: Running) -> 
         trainer.send(schema(["a" * 513]))
         with pytest.raises(ConnectionRefused, match="512"):
             trainer.wait_acked(1)
+
+
+def test_a_recorded_introduction_opens_nothing_when_it_is_played_again(server: Running) -> None:
+    session = ClientSession(hello("recorded"), nonce="0123456789abcdef", key=server.key)
+    said: list[str] = [session.start()]
+    with connect(f"{server.socket_url}/ws/ingest", compression=None, proxy=None) as client:
+        client.send(said[0])
+        opened = False
+        while not opened:
+            out, events = session.receive(client.recv(timeout=PATIENCE))
+            opened = any(isinstance(event, Opened) for event in events)
+            for text in out:
+                client.send(text)
+            said += out
+    with connect(f"{server.socket_url}/ws/ingest", compression=None, proxy=None) as replayed:
+        heard: list[str] = []
+        with pytest.raises(ConnectionClosed):
+            for text in said:
+                replayed.send(text)
+            while True:
+                heard.append(str(replayed.recv(timeout=PATIENCE)))
+    assert not any('"type":"welcome"' in text.lower().replace(" ", "") for text in heard), heard
+    assert len(said) > 1, "there was a proof to be replayed"
