@@ -16,7 +16,7 @@ from ..errors import StoreError
 from . import alert_tables, audit_tables, health_tables, tables, token_tables
 from .database import Database, Reader
 from .engines import Engines, explain, parse_url
-from .sqlite_file import FileLock, network_file_system
+from .sqlite_file import MOUNTS, FileLock, network_file_system
 
 __all__ = ["HEAD", "metadata", "open_database", "open_reader"]
 
@@ -29,7 +29,7 @@ TABLE_MODULES: Final = (tables, alert_tables, health_tables, token_tables, audit
 metadata: Final[MetaData] = tables.metadata
 
 
-def open_database(address: str) -> Database:
+def open_database(address: str, *, mounts: Path = MOUNTS) -> Database:
     """The database of ``--db``, created or brought up to date, held for this process alone.
 
     Raises:
@@ -38,7 +38,7 @@ def open_database(address: str) -> Database:
     """
     url = parse_url(address)
     if url.get_backend_name() == "sqlite":
-        lock = _hold(Path(str(url.database)))
+        lock = _hold(Path(str(url.database)), mounts)
         release = lock.release
     else:
 
@@ -86,12 +86,12 @@ def open_reader(address: str) -> Reader:
     return Reader(engines)
 
 
-def _hold(path: Path) -> FileLock:
+def _hold(path: Path, mounts: Path) -> FileLock:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"the folder {path.parent} can't be made: {error.strerror}") from None
-    kind = network_file_system(path.parent)
+    kind = network_file_system(path.parent, mounts)
     if kind:
         raise StoreError(
             f"{path} lies on a network file system ({kind}), where SQLite loses data. Give a path on a local disk with "

@@ -9,7 +9,7 @@ from typing import IO, Final
 
 from ..errors import StoreError
 
-__all__ = ["FileLock", "network_file_system"]
+__all__ = ["MOUNTS", "FileLock", "network_file_system"]
 
 NETWORK_FILE_SYSTEMS: Final = frozenset(
     [
@@ -40,7 +40,10 @@ NETWORK_FILE_SYSTEMS: Final = frozenset(
 (sqlite.org/wal.html, "All processes using a database must be on the same host computer")."""
 
 
-def network_file_system(path: Path, mounts: Path = Path("/proc/mounts")) -> str:
+MOUNTS: Final = Path("/proc/mounts")
+
+
+def network_file_system(path: Path, mounts: Path = MOUNTS) -> str:
     """The type of the network file system that ``path`` lies on, "" if it is local or can't be told (not Linux)."""
     try:
         lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -12,6 +12,7 @@ import pytest
 
 from gradwatch_server.errors import StoreError
 from gradwatch_server.store import Store
+from gradwatch_server.store.schema import open_database
 from gradwatch_server.store.sqlite_file import network_file_system
 
 
@@ -88,6 +89,18 @@ def test_kinds_of_databases_that_are_not_supported() -> None:
 def test_postgresql_without_its_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     assert "gradwatch[postgres]" in refused("postgresql://user@/db?host=/nonexistent")
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "lustre", "gpfs", "cifs", "smb3", "beegfs"])
+def test_a_database_on_a_network_file_system_is_refused_with_the_way_out(tmp_path: Path, kind: str) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"/dev/sda / ext4 rw 0 0\nserver:/x {tmp_path / 'shared'} {kind} rw 0 0\n")
+    with pytest.raises(StoreError) as caught:
+        open_database(str(tmp_path / "shared" / "gradwatch.db"), mounts=mounts)
+    sentence = str(caught.value)
+    assert f"({kind})" in sentence and "--db" in sentence and "PostgreSQL" in sentence
+    assert list((tmp_path / "shared").iterdir()) == []
+    open_database(str(tmp_path / "gradwatch.db"), mounts=mounts).close()
 
 
 def test_network_file_systems_are_found_by_the_longest_mount(tmp_path: Path) -> None:
