@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import __version__, context, local, neighbours
+from .both import Both
 from .config import Config
 from .connection import Connection, in_thread
 from .console import Console, Silence, in_notebook
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from .judging import Judge
+    from .torch_.activations import Activations
     from .torch_.capture import Capture
     from .torch_.local_norms import LocalNorms
 
@@ -60,6 +62,7 @@ def watch(
     resume: str | None = None,
     budget: float = 0.01,
     ranks: bool = False,
+    activations: bool | Sequence[str] = False,
     started_at: float | None = None,
     mode: str | None = None,
     server: str | None = None,
@@ -90,6 +93,8 @@ def watch(
         ranks: every process of a distributed run sends each step. By default those that hold shards do (FSDP2, tensor
             parallel); of equal ones (DDP) the first does, the others send their own norms every 50 steps. What is logged
             and marked is taken from the first.
+        activations: on sampled steps, mean, RMS, zero share and saturation of the outputs of every leaf module, and the
+            largest attention logits; or of the modules that match these globs.
         started_at: when it began (Unix seconds), for a run that is told afterwards.
         mode: ``online``, ``offline`` (to disk only), ``local`` (judged in this process: no server, nothing on disk; see
             ``run.incidents`` and ``run.health``) or ``disabled`` (``GRADWATCH_MODE``).
@@ -134,6 +139,7 @@ def watch(
     parts = _Parts(settings, hello, place, transport, beside)
     if model is not None:
         parts.capture(model, optimizer, include, exclude, every, first, budget)
+    parts.activations(models, activations, budget)
     run = parts.start()
     CELLS.keep(run, models)
     return run
@@ -202,6 +208,7 @@ class _Parts:
         self._transport = transport or WebSocketTransport(self.links.locate)
         self._captured: Capture | None = None
         self._local: LocalNorms | None = None
+        self._outputs: Activations | None = None
         self._optimizers: tuple[dict[str, Any], ...] = ()
         self._run: Run | None = None
 
@@ -268,7 +275,9 @@ class _Parts:
         )
         if self._captured is not None:
             self._captured.attach()
-            run.attach(self._captured if self._local is None else _Both(self._captured, self._local))
+            run.attach(self._captured if self._local is None else Both(self._captured, self._local))
+        if self._outputs is not None:
+            self._outputs.follow(run)
         if judge is None:
             starting = self._find_server()
             with self.shield.guard("printing the link"):
@@ -280,6 +289,13 @@ class _Parts:
             with self.shield.guard("looking for undelivered runs"):
                 deliver_leftovers(self.settings, self._transport, lambda: run.over, self.shield)
         return run
+
+    def activations(self, models: Sequence[nn.Module], patterns: bool | Sequence[str], budget: float) -> None:
+        """Finds the modules whose outputs are watched; nothing is attached yet."""
+        if patterns and models:
+            from .torch_.activations import Activations
+
+            self._outputs = Activations(models, patterns, shield=self.shield, budget=budget)
 
     def _waiter(self) -> Waiter:
         waiter = Waiter()
@@ -366,21 +382,6 @@ class _Parts:
                 self.links.use(server)
             return may_start and server is None
         return False
-
-
-@dataclasses.dataclass(frozen=True)
-class _Both:
-    """Capture and what it does not know of, for the run that lets go of both."""
-
-    capture: Capture
-    local: LocalNorms
-
-    def scalar_step(self) -> int:
-        return self.capture.scalar_step()
-
-    def detach(self) -> None:
-        self.capture.detach()
-        self.local.detach()
 
 
 def _is_interactive() -> bool:

@@ -228,7 +228,8 @@ def report(policy: str, results: dict[str, list[tuple[str, Fault, Outcome]]], on
     finals = [np.median(o.losses[-50:]) / np.median(plain[w].losses[-50:]) for w, o in healthy]
     print(
         f"{policy:14} harmful: {', '.join(words):48} healthy steps touched {100 * touched:6.2f} %, "
-        f"final loss {np.exp(np.mean(np.log(finals))):.2f} [{min(finals):.2f}..{max(finals):.2f}] of untouched"
+        f"final loss {np.exp(np.mean(np.log(finals))):.2f} [{min(finals):.2f}..{max(finals):.2f}] of untouched",
+        flush=True,
     )
 
 
@@ -250,7 +251,6 @@ def main() -> None:
                 for fault in faults(onset):
                     outcome = train(work, fault, policy, seed, options.steps)
                     results.setdefault(policy, []).append((f"{name}-{seed}", fault, outcome))
-    for policy in results:
         report(policy, results, onset)
     print(f"AdaptiveClip costs {cost():.2f} of torch.nn.utils.clip_grad_norm_")
 
