@@ -21,6 +21,8 @@ from torch.nn.parallel import DistributedDataParallel
 import gradwatch
 
 LIMIT = 0.05
+BROKEN_AT = 3
+"""Step at which one rank's gradients turn NaN, in the setting where nothing joins the ranks."""
 
 
 def mlp(hidden: int, out: int) -> nn.Sequential:
@@ -46,9 +48,13 @@ SETTINGS = {
     "fsdp2": (sharded, (7, 1), 6, True),
     "tensor parallel": (tensor_parallel, (8, 3), 6, False),
     "every rank": (lambda *sizes: DistributedDataParallel(mlp(*sizes)), (8, 3), 6, True),
+    "one is broken": (mlp, (8, 3), 6, False),
     "ddp": (lambda *sizes: DistributedDataParallel(mlp(*sizes)), (8, 3), 152, True),
 }
 """How the model is wrapped, its sizes, the steps, and whether each rank has data of its own."""
+
+EVERYBODY = ("every rank", "one is broken")
+"""Settings in which ranks that hold the same are asked to send each step."""
 
 
 def norms(model: nn.Module) -> dict[str, float]:
@@ -66,7 +72,7 @@ def train(setting: str, server: str) -> dict[str, object]:
     ]
     data = torch.Generator().manual_seed(3)
     told: dict[str, object] = {"whole": [], "own": {}}
-    with gradwatch.watch(model, name=setting, server=server, ranks=setting == "every rank") as run:
+    with gradwatch.watch(model, name=setting, server=server, ranks=setting in EVERYBODY) as run:
         told["run"] = run.id
         for step in range(steps):
             x = torch.randn(8, 6, generator=data)
@@ -83,7 +89,8 @@ def train(setting: str, server: str) -> dict[str, object]:
                 told["own"][step] = sum(v**2 for v in norms(lonely).values()) ** 0.5
             for optimizer in optimizers:
                 optimizer.zero_grad()
-            model(mine).pow(2).mean().backward()
+            broken = setting == "one is broken" and rank == 1 and step >= BROKEN_AT
+            (model(mine).pow(2).mean() * (float("nan") if broken else 1.0)).backward()
             twin(whole).pow(2).mean().backward()
             told["whole"].append(norms(twin))
             if step % 2:

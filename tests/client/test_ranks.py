@@ -12,12 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.client.rank_trainer import LIMIT, SETTINGS
+from tests.client.rank_trainer import BROKEN_AT, LIMIT, SETTINGS
 from tests.server.live_server import PATIENCE, Page, Running, serving
 
 TRAINER = Path(__file__).with_name("rank_trainer.py")
 pytestmark = pytest.mark.slow
 
+
+TROUBLED = ("ddp", "one is broken")
+"""Settings that end in an incident."""
 
 STATISTICS = (
     ("grad_norm", "tensor"),
@@ -103,11 +106,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     with serving(folder / "server") as server:
         printed = launch(server, folder)
         told = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
-        found = {name: stored(server, told[0][name]["run"], name == "ddp") for name in SETTINGS}
+        found = {name: stored(server, told[0][name]["run"], name in TROUBLED) for name in SETTINGS}
     return Trained(told, printed, found)
 
 
-@pytest.mark.parametrize("setting", list(SETTINGS))
+@pytest.mark.parametrize("setting", [name for name in SETTINGS if name != "one is broken"])
 def test_the_run_has_the_norms_of_the_whole_gradient(trained: Trained, setting: str) -> None:
     found, expected = trained.stored[setting], trained.told[0][setting]["whole"]
     run = found.run
@@ -143,6 +146,14 @@ def test_the_ranks_own_norms_are_those_before_the_reduction(trained: Trained) ->
 def test_the_rank_that_stands_out_is_an_incident(trained: Trained) -> None:
     found = trained.stored["ddp"].incidents
     assert ("bad_rank", "rank 1") in [(one["kind"], one["group"]) for one in found]
+
+
+def test_a_rank_that_alone_turns_nan_is_told_by_its_copies(trained: Trained) -> None:
+    found = trained.stored["one is broken"]
+    gaps = found.values["replica_gap"]
+    assert gaps[:BROKEN_AT, 0].max() < 1e-5
+    told = [one for one in found.incidents if one["kind"] == "bad_rank"]
+    assert [(one["group"], one["first_step"]) for one in told] == [("rank 1", BROKEN_AT)]
 
 
 def test_one_rank_speaks(trained: Trained) -> None:

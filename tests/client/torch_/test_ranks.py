@@ -7,8 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+import torch._dynamo
 import torch.distributed as dist
 from torch import nn
+from torch._dynamo.utils import counters
 
 from gradwatch.frames import Frame, PendingFrame
 from gradwatch.outbox import ReadyFrame
@@ -70,6 +72,20 @@ def test_a_ranks_own_norm_is_that_of_the_last_micro_batch(only: bool, dtype: tor
     }
     assert found == pytest.approx({step: expected[step] / 4.0 for step in (3, 6)}, rel=1e-3)
     assert not any(p._post_accumulate_grad_hooks for p in model.parameters())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_hooks_that_come_and_go_make_no_more_graphs() -> None:
+    torch._dynamo.reset()
+    counters.clear()
+    model, put = mlp(), list[PendingFrame]()
+    compiled = torch.compile(model, backend="aot_eager")
+    local = LocalNorms([model], put.append, wrap=OpenShield().wrap, only=True, every=2)
+    for step in range(6):
+        compiled(torch.ones(4, 6)).sum().backward()
+        local.put(frame(step))
+    assert [one.step for one in put] == [2, 4]
+    assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"]
 
 
 def test_the_hooks_of_a_sample_that_never_came_are_removed() -> None:
