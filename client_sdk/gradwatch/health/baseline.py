@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -41,14 +42,21 @@ def mad(values: Sequence[float], centre: float) -> float:
     return 1.4826 * median(abs(v - centre) for v in values)
 
 
+@lru_cache(maxsize=64)
+def _pairs(n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    i, j = np.triu_indices(n, 1)
+    return i, j
+
+
 def theil_sen(y: npt.NDArray[np.float64], x: npt.NDArray[np.float64] | None = None) -> float:
     """Median of all pairwise slopes of ``y`` over ``x`` (or over 0, 1, 2 ...); 0 for fewer than two points."""
     n = len(y)
     if n < 2:
         return 0.0
-    at = np.arange(n, dtype=np.float64) if x is None else x
-    i, j = np.triu_indices(n, 1)
-    run = at[j] - at[i]
+    i, j = _pairs(n)
+    if x is None:
+        return float(np.median((y[j] - y[i]) / (j - i)))
+    run = x[j] - x[i]
     keep = run != 0
     return float(np.median((y[j] - y[i])[keep] / run[keep])) if keep.any() else 0.0
 

@@ -12,7 +12,7 @@ from .incidents import Origin, Share
 from .layout import Layout
 from .memory import TINY_LOG2, Memory, Row
 
-__all__ = ["depth_gain", "forward_gain", "nonfinite_origin", "rise_origin", "shares"]
+__all__ = ["depth_gain", "due", "forward_gain", "nonfinite_origin", "rise_origin", "shares"]
 
 _FOLLOWERS: Final = 12
 _LOOK_BACK: Final = 64
@@ -108,6 +108,11 @@ def _bad_weights(memory: Memory, layout: Layout) -> list[int]:
     if counts is not None:
         bad |= counts > 0
     return [] if bad.all() else [int(i) for i in layout.order if bad[i]]
+
+
+def due(frames: int) -> int:
+    """Frames between two looks over depth: a profile changes slowly, and slower as a run grows older."""
+    return 8 if frames <= 64 else 32 if frames <= 512 else 128
 
 
 def depth_gain(memory: Memory, layout: Layout) -> tuple[float, int, Row]:

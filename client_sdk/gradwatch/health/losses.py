@@ -58,7 +58,8 @@ class LossTrack:
         """Takes one loss in and judges it. A non-finite one only counts."""
         if self.step >= 0 and step > self.step:
             self.gaps.append(step - self.step)
-            self.gap = median(self.gaps)
+            if self.gaps.count(step - self.step) < 3 or self.gap != step - self.step:
+                self.gap = median(self.gaps)
         self.step, self.value = step, value
         if not math.isfinite(value):
             self.bad += 1
@@ -120,9 +121,9 @@ class LossTrack:
 
     def _judge(self) -> None:
         size = len(self.recent)
-        tail = list(islice(self.recent, max(size - _NEAR, 0), size))
+        tail = list(islice(reversed(self.recent), _NEAR))
         self.near = median(tail)
-        self.near3 = median(tail[-3:])
+        self.near3 = median(tail[:3])
         if self.n >= _NEAR and self.near < self.best:
             self.best, self.best_step = self.near, self.step
         hint = self.near3 > self.base + 0.02 * abs(self.scale) + 1.5 * self.spread

@@ -43,7 +43,9 @@ class Frame:
     def number(self, name: str) -> float:
         """A run-level statistic (its largest column), NaN when it did not come."""
         values = self.run.get(name)
-        return math.nan if values is None else float(values.max()) if len(values) > 1 else float(values[0])
+        if values is None:
+            return math.nan
+        return float(values.item() if values.size == 1 else values.max())
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,14 +177,14 @@ class Memory:
         took = frame.number("step_time")
         if took == took:
             self.step_times.append(took)
-        if frame.number("loss_scale") == frame.number("loss_scale"):
+        if "loss_scale" in frame.run and frame.number("loss_scale") == frame.number("loss_scale"):
             self.scaled = True
         bad = frame.run.get("input_nonfinite")
         self.input_bad = bad is not None and bool((bad > 0).any())
 
     def _is_overflow(self, frame: Frame) -> bool:
         """A step that the loss scaler skipped, as it should: no baseline hears of it."""
-        self.overflow = frame.number("skipped") > 0 and self.scaled
+        self.overflow = self.scaled and frame.number("skipped") > 0
         self.skips = self.skips + 1 if self.overflow else 0
         if self.overflow:
             self.finite, self.x, self.z = True, math.nan, 0.0

@@ -121,9 +121,9 @@ class LossScale:
     def look(self, memory: Memory, layout: Layout) -> Finding | None:
         """The finding at a skipped step."""
         self.count += 1
-        scale = memory.frame.number("loss_scale") if memory.frame is not None else math.nan
         if not memory.overflow:
             return None
+        scale = memory.frame.number("loss_scale") if memory.frame is not None else math.nan
         if self.count > 20:
             self.steps.append(memory.step)
         often = sum(1 for s in self.steps if memory.step - s < 2000)

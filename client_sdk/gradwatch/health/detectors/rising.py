@@ -12,7 +12,7 @@ import numpy as np
 from ..baseline import median, theil_sen
 from ..incidents import Evidence, Finding, Origin, Severity
 from ..layout import Layout
-from ..locate import depth_gain, forward_gain
+from ..locate import depth_gain, due, forward_gain
 from ..losses import CRITICAL, ELEVATED, NORMAL
 from ..memory import Memory
 
@@ -54,18 +54,15 @@ class LevelShift:
 
     def look(self, memory: Memory, layout: Layout) -> Finding | None:
         """The finding while the level stands high."""
-        level = memory.level_of(5)
         if self.reference == self.reference:
-            return self._still(memory, layout, level)
+            return self._still(memory, layout, memory.level_of(5))
         if memory.since < 30:
             return self._early(memory, layout)
-        gap = max(2.0, 6.0 * memory.sigma)
-        if (
-            level != level
-            or level < memory.mean + gap
-            or level < memory.top + 0.5
-            or memory.x < memory.mean + gap
-        ):
+        limit = memory.mean + max(2.0, 6.0 * memory.sigma)
+        if not memory.x >= limit:
+            return None
+        level = memory.level_of(5)
+        if not (level >= limit and level >= memory.top + 0.5):
             return None
         return self._open(memory, layout, memory.mean, level)
 
@@ -185,7 +182,7 @@ class DepthExplosion:
 
     def look(self, memory: Memory, layout: Layout) -> Finding | None:
         """The finding while the profile over depth is that steep."""
-        if memory.frames not in (8, 16, 32) and memory.frames % 64:
+        if memory.frames not in (8, 16, 32) and memory.frames % max(due(memory.frames), 64):
             return None
         back, n = depth_gain(memory, layout)[:2]
         front, m = forward_gain(memory, layout)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ..baseline import median
 from ..incidents import Evidence, Finding, Origin, Severity
 from ..layout import Layout
-from ..locate import depth_gain
+from ..locate import depth_gain, due
 from ..memory import Memory
 
 __all__ = [
@@ -56,7 +56,7 @@ class VanishingDepth:
 
     def look(self, memory: Memory, layout: Layout) -> Finding | None:
         """The finding while the profile over depth is that steep."""
-        if memory.frames < 8 or (memory.frames > 64 and memory.frames % 32):
+        if memory.frames < 8 or memory.frames % due(memory.frames):
             return None
         gain, layers, profile = depth_gain(memory, layout)
         if gain > -0.5 or -gain * layers < 6.0:
