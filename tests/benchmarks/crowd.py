@@ -57,7 +57,7 @@ class Trainer:
         self.run = f"crowd-{number}"
         self.latencies: list[float] = []
         self.sent = 0
-        self._values = np.random.default_rng(number).random((1, tensors), np.float32)
+        self.values = np.random.default_rng(number).random((1, tensors), np.float32)
         self._tensors = tensors
 
     async def work(self, port: int, key: str, rate: float, seconds: float, ready: Ready) -> None:
@@ -80,7 +80,7 @@ class Trainer:
             for step in range(round(rate * seconds)):
                 await asyncio.sleep(max(0.0, start + step / rate - time.perf_counter()))
                 axis = np.array([float(step)])
-                block = Block(statistic=0, steps=axis, times=axis + 1.7e9, values=self._values)
+                block = Block(statistic=0, steps=axis, times=axis + 1.7e9, values=self.values)
                 times.append(time.perf_counter())
                 await socket.send(encode(Batch(seq=step + 1, schema=0, blocks=(block,))))
                 self.sent += 1
