@@ -18,6 +18,7 @@ from .config import Config
 from .store import Store
 from .store.archive import export_runs, import_runs
 from .store.maintenance import backup, check
+from .store.retention_sql import thinned_runs
 from .store.schema import open_reader
 from .store.table_export import FORMATS, export_tables
 
@@ -85,14 +86,22 @@ def _export(arguments: argparse.Namespace) -> int:
             target = arguments.out or Path(f"{name}.{ARCHIVE}")
             ids = export_runs(reader, target, None if arguments.all else [arguments.run], meter)
             told = f"{len(ids)} run{'s' * (len(ids) != 1)} in {target}"
+            runs = ids
         else:
             target = arguments.out or Path(name)
             files = export_tables(reader, arguments.run, target, arguments.format, meter)
             told = f"{len(files)} files in {target}"
+            runs = [arguments.run]
+        thinned = reader.read(lambda conn: thinned_runs(conn, runs))
     finally:
         meter.end()
         reader.close()
     print(told)
+    for run, before in thinned.items():
+        print(
+            f"of run {run} exact values of steps before {before:,} were thinned to keep the database within its limits: "
+            "the export has those that are left"
+        )
     return 0
 
 

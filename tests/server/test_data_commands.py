@@ -12,6 +12,7 @@ from tests.server.store.helpers import RUN, WAIT, batch, declared, opened
 from gradwatch.cli import main
 from gradwatch_server.commands import COMMANDS
 from gradwatch_server.store import Store
+from gradwatch_server.store.retention import Limits
 
 
 def gradwatch(*words: str) -> int:
@@ -81,3 +82,22 @@ def test_what_cannot_be_done_is_a_sentence(
 ) -> None:
     assert gradwatch(*words, "--db", database) == 1
     assert sentence in capsys.readouterr().err
+
+
+def test_an_export_of_a_thinned_run_says_what_is_missing_and_comes_in_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, other = str(tmp_path / "gradwatch.db"), str(tmp_path / "other.db")
+    sent = np.random.default_rng(0).random((3000, 4), dtype=np.float32)
+    store = Store.open(path, clock=lambda: 1000.0, background=False, limits=Limits(most_bytes=1))
+    store.append(opened(store).stream, [declared(), batch(1, 0, sent)]).done.result(WAIT)
+    store.compact()
+    store.close()
+    assert gradwatch("export", RUN, "--format", "gwx", "--db", path, "--out", str(tmp_path / "one.gwx")) == 0
+    assert f"of run {RUN} exact values of steps before 2,048 were thinned" in capsys.readouterr().out
+    assert gradwatch("import", str(tmp_path / "one.gwx"), "--db", other) == 0
+    copy = Store.open(other)
+    found = copy.values(RUN, "grad_norm")
+    np.testing.assert_array_equal(found.steps, np.arange(2048.0, 3000.0))
+    np.testing.assert_array_equal(found.values, sent[2048:].astype(np.float64))
+    copy.close()

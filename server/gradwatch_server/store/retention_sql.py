@@ -20,6 +20,7 @@ __all__ = [
     "put_stubs",
     "sizes_by_run",
     "thinned_before",
+    "thinned_runs",
     "total_bytes",
     "turning_points",
 ]
@@ -147,3 +148,15 @@ def thinned_before(conn: Connection, run_no: int, segment: int | None = None) ->
     if segment is not None:
         mine &= h.segment == segment
     return int(conn.execute(select(func.coalesce(func.max(h.before), 0)).where(mine)).scalar_one())
+
+
+def thinned_runs(conn: Connection, run_ids: Sequence[str]) -> dict[str, int]:
+    """As :func:`thinned_before`, of those runs by id of which exact values were thinned."""
+    h, r = t.thinned.c, t.runs.c
+    rows = conn.execute(
+        select(r.id, func.max(h.before))
+        .join(t.thinned, h.run_no == r.no)
+        .where(r.id.in_(run_ids))
+        .group_by(r.id)
+    )
+    return {str(run_id): int(before) for run_id, before in rows if before > 0}

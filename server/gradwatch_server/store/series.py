@@ -133,9 +133,10 @@ class SegmentReader:
 
     def chunks(self, low: int, high: int) -> Iterator[Piece]:
         """What is kept of the stored chunks that begin at ``low <= step < high``, in order."""
-        start, found = low, _FETCH
-        while found == _FETCH:  # never the whole of a long run at once
-            bodies = block_bodies(self._conn, self._key, self._segment, 0, start, high, most=_FETCH)
+        start, most, found = low, 1, 1
+        while found == most:  # one for who wants one step, and never the whole of a long run at once
+            most = min(4 * most, _FETCH)
+            bodies = block_bodies(self._conn, self._key, self._segment, 0, start, high, most=most)
             for first, body in bodies:
                 start = first + CHUNK_STEPS
                 piece = self.chunk(first, body)
