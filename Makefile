@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python
 INSTALLED := $(VENV)/.installed
 NODE := node_modules/.package-lock.json
-BENCHES := overhead latency page culprits ingest store alerts on_screen shared crowd health.bench
+BENCHES := overhead latency page culprits ingest store alerts on_screen shared crowd health.bench health.silence health.cost
 PYTEST := $(RUN) -m pytest -p tests.strict
 
 .PHONY: help setup system demo serve test check lint types js fast e2e bench faults gpu wheel clean

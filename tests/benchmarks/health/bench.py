@@ -163,6 +163,12 @@ def detection(results: list[Result]) -> None:
     print(
         f"  macro-F1 {np.mean(f1):.2f} (bound 0.90), recall of harmful faults {len(found)}/{len(faulty)} (bound 95 %)"
     )
+    beside = [(r, i) for r in faulty for i in r.told if i.kind not in r.case.kinds and not i.caused_by]
+    print(
+        f"  incidents of another kind that name no other as their cause: {len(beside)} in {len(faulty)} faulty runs"
+    )
+    for r, i in beside:
+        print(f"    {r.case.name}: {i.kind} {i.severity} since {i.first_step}")
     for r in faulty:
         if r.right is None:
             print(f"  missed: {r.case.name}; told: {[(i.kind, i.severity) for i in r.told]}")
