@@ -22,6 +22,8 @@ from gradwatch_server.store import Store
 
 TOKEN = "a token of some length"
 HERE, THERE = "198.51.100.1", "198.51.100.2"
+pytestmark = pytest.mark.slow
+
 WAIT_S = 30.0
 
 ASK = """

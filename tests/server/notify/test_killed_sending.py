@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from tests.server.notify.sinks import HttpSink, http_sink
 
+pytestmark = pytest.mark.slow
+
 WAIT_S = 30.0
 
 
