@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
@@ -84,3 +85,19 @@ def test_back_and_forward_restore_views_and_an_address_opens_the_same(owner: Wat
     expect(other.locator("#layers .legend-name").first).to_have_text(name)
     expect(other.locator("#readout b")).to_contain_text("Step")
     assert len(zoomed) < 2048
+
+
+def test_what_the_script_did_is_listed_with_what_came_of_it(
+    owner: Watched, server: Server, calm: str
+) -> None:
+    cut = {"action": "lr_cut", "reason": "the loss left its level", "old": 1.0, "new": 0.5, "bounds": {}}
+    story = dataclasses.replace(stories.healthy("acts", 4, 600), marks=[(300, "action", cut)])
+    page = drawn(owner, send(server, story))
+    item = page.locator("#actions li")
+    expect(item).to_have_count(1)
+    expect(item.locator("strong")).to_have_text("Learning rate cut: ×1 to ×0.5")
+    expect(item.locator("[data-verdict]")).to_have_text(re.compile("^It .*: the norm went from"))
+    item.locator("button").click()
+    page.wait_for_url("**at=300*")
+    drawn(owner, calm)
+    expect(owner.context.pages[-1].locator("#actions")).to_be_hidden()
