@@ -228,9 +228,11 @@ function afterPaint({ newest, range }) {
 }
 
 /** How long the newest step took to be seen here, for the panel of costs. */
-let lagAt = -Infinity;
+let lagAt = null;
 function tellLag() {
   const { run, connection, lag } = store.get();
+  // What was there when the page was opened says nothing about how long a step takes to come.
+  lagAt ??= performance.now();
   if (run.state !== "running" || performance.now() - lagAt < LAG_MS) return;
   lagAt = performance.now();
   const seen = Math.max(0, Date.now() / 1000 + (connection?.clock ?? 0) - model.lastTime());

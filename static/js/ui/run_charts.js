@@ -60,7 +60,7 @@ export function mountNorm(element, store, model, { keep, overlay, onResize }) {
     if (axis !== null) paintLimit(context, box, axis, store.get().whatIf);
     overlay?.(context, box, scene, axis);
   };
-  return mountChart(element, store, model, { title: "Global norm", unit: "L2, log", log: always, series, keep, overlay: paint, onResize });
+  return mountChart(element, store, model, { title: "Global norm", unit: "log", log: always, series, keep, overlay: paint, onResize });
 }
 
 /** The limit that is being tried. */
