@@ -79,33 +79,39 @@ def opened(page: Page, url: str) -> dict[str, float]:
     return found
 
 
+WATCH = """() => { window.acted = 0; for (const kind of ["pointerup", "pointermove"])
+    addEventListener(kind, (event) => { if (event.buttons || kind === "pointerup") window.acted = performance.now(); }, true); }"""
+
+DRAWN = """() => new Promise((done) => {
+    const look = () => {
+        const { drawn, shown } = document.body.dataset;
+        const at = performance.getEntriesByName("drawn").at(-1).startTime;
+        if (drawn === shown && at > window.acted) done(at - window.acted);
+        else requestAnimationFrame(look);
+    };
+    look();
+})"""
+
+
 def moved(page: Page, act: str) -> float:
-    """Milliseconds from a person's act to the drawn new stretch."""
-    before = page.evaluate("document.body.dataset.drawn ?? ''")
+    """Milliseconds from the last of a person's movements to the drawn new stretch."""
+    page.wait_for_timeout(700)
     box = page.locator(".heat-overlay").bounding_box()
     assert box is not None
     y = box["y"] + 40
     left, right = box["x"] + 196, box["x"] + box["width"] - 60
-    page.evaluate("""() => {
-        window.acted = null; window.shown = null;
-        const note = () => { window.acted = performance.now(); };
-        for (const kind of ["pointerup", "wheel"]) addEventListener(kind, note, { capture: true, passive: true, once: false });
-    }""")
-    if act == "zoom":
-        page.mouse.move(left + 0.3 * (right - left), y)
-        page.mouse.down()
-        page.mouse.move(left + 0.5 * (right - left), y, steps=4)
-        page.mouse.up()
-    else:
+    if act == "pan":
         page.keyboard.down("Shift")
-        page.mouse.move(left + 0.6 * (right - left), y)
-        page.mouse.down()
-        page.mouse.move(left + 0.3 * (right - left), y, steps=4)
+    page.mouse.move(left + 0.3 * (right - left), y)
+    page.mouse.down()
+    page.mouse.move(left + 0.6 * (right - left), y)
+    if act == "zoom":
+        page.mouse.up()
+    found: float = page.evaluate(DRAWN)
+    if act == "pan":
         page.mouse.up()
         page.keyboard.up("Shift")
-    page.wait_for_selector(f"body:not([data-drawn='{before}'])[data-drawn]", state="attached", timeout=20_000)
-    at: float = page.evaluate("performance.getEntriesByName('drawn').at(-1).startTime - window.acted")
-    return at
+    return found
 
 
 def report_open(browser: Browser, folder: Path, tensors: int, lengths: list[int]) -> None:
@@ -124,6 +130,7 @@ def report_open(browser: Browser, folder: Path, tensors: int, lengths: list[int]
                 page = context.new_page()
                 cold.append(opened(page, url))
                 warm.append(opened(page, url))
+                page.evaluate(WATCH)
                 for act in ("zoom", "pan", "zoom", "pan"):
                     moves[act].append(moved(page, act))
                 context.close()

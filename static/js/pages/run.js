@@ -28,7 +28,6 @@ import { mount as mountResources } from "../ui/run_resources.js";
 import { mount as mountStrip } from "../ui/run_strip.js";
 import { mount as mountSuggest } from "../ui/run_suggest.js";
 import { mount as mountWhatIf } from "../ui/run_whatif.js";
-import { openShare } from "../ui/share.js";
 import { onThemeChange } from "../ui/theme.js";
 import { mount as mountTimeline } from "../ui/timeline.js";
 import { toast, toastError } from "../ui/toast.js";
@@ -41,6 +40,8 @@ const AFTER = 50;
 /** A page hidden for this long stops the flow of numbers; it asks for fresh ones when it is seen again. */
 const PAUSE_MS = 5000;
 const LAG_MS = 2000;
+/** Plotly waits so long for the first numbers. */
+const PLOTLY_MS = 800;
 
 const $ = (selector) => document.querySelector(selector);
 const first = readBoot();
@@ -193,13 +194,20 @@ function sceneOf() {
   return { range: model.range(), cursor: cursor ?? at, newest: model.newest() };
 }
 
+let tellFirst;
+const firstNumbers = new Promise((tell) => (tellFirst = tell));
+
 /** Marks for benchmarks and tests: numbers on our own canvases, all charts, and each stretch that stands drawn whole. */
 function markFirst({ newest, range }) {
   const { dataset } = document.body;
-  if (newest >= 0 && heat.ready() && norm.axis() !== null) markOnce("numbers");
+  if (newest >= 0 && heat.ready() && norm.axis() !== null) {
+    markOnce("numbers");
+    tellFirst();
+  }
   if (norm.drawn() && loss.drawn()) markOnce("charts");
   busy.set(model.busy());
   const shown = `${range.from}-${range.to}`;
+  dataset.shown = shown;
   if (dataset.drawn === shown || model.busy() || !painter.settled() || !dataset.charts) return;
   dataset.drawn = shown;
   performance.mark("drawn");
@@ -261,8 +269,10 @@ function paintControls(state) {
   $("#layers").hidden = state.pins.length === 0 && state.picked === null;
 }
 
-function share() {
-  if (owner) openShare(store, { runs: [store.get().run], view: () => address.query() });
+async function share() {
+  if (!owner) return;
+  const { openShare } = await import("../ui/share.js");
+  openShare(store, { runs: [store.get().run], view: () => address.query() });
 }
 
 function goLive() {
@@ -337,15 +347,14 @@ document.addEventListener("visibilitychange", () => {
 });
 
 painter.now();
-// The sentence, the numbers and the heat map come first; Plotly is large.
-requestAnimationFrame(() =>
-  setTimeout(async () => {
-    try {
-      const loaded = await loadPlotly();
-      for (const chart of charts) chart.usePlotly(loaded);
-      painter.now();
-    } catch (error) {
-      toastError(error);
-    }
-  }, 0),
-);
+// The sentence, the numbers and the heat map come first; Plotly is large, and nothing else is done while it is taken in.
+(async () => {
+  try {
+    await Promise.race([firstNumbers, new Promise((done) => setTimeout(done, PLOTLY_MS))]);
+    const loaded = await loadPlotly();
+    for (const chart of charts) chart.usePlotly(loaded);
+    painter.now();
+  } catch (error) {
+    toastError(error);
+  }
+})();
