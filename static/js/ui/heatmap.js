@@ -33,7 +33,7 @@ export function mount(element, store, model, { onPick, onOpen, onMenu }) {
   const overlay = body.querySelector(".heat-overlay");
   const context = overlay.getContext("2d");
   const groups = source(model, "group");
-  const tensors = source(model, "tensor", []);
+  const tensors = source(model, "tensor");
   const tree = mountTree(body.querySelector(".heat-tree"), store, { onOpen, onMenu });
   let rows = [];
   let rowsKey = null;
@@ -67,9 +67,11 @@ export function mount(element, store, model, { onPick, onOpen, onMenu }) {
     if (rowsKey?.nodes === nodes && rowsKey.open === open && rowsKey.roomy === roomy) return;
     rowsKey = { nodes, open, roomy };
     rows = visibleRows(nodes, open);
-    const wanted = rows.filter((row) => row.kind === "tensor").map((row) => row.index);
-    tensors.feed.select(wanted);
-    tensors.overview.select(wanted);
+    for (const [kind, part] of [["group", groups], ["tensor", tensors]]) {
+      const wanted = rows.filter((row) => row.kind === kind).map((row) => row.index);
+      part.feed.select(wanted);
+      part.overview.select(wanted);
+    }
     const most = rows.length > WIDE_ROWS && roomy ? WIDE_HEIGHT : MOST_HEIGHT;
     const height = Math.min(most, Math.max(LEAST_HEIGHT, rows.length * ROW));
     body.style.height = `${height}px`;
@@ -230,10 +232,10 @@ export function mount(element, store, model, { onPick, onOpen, onMenu }) {
   };
 }
 
-function source(model, scope, rows = null) {
+function source(model, scope) {
   return {
-    feed: model.feed("grad_norm", scope, { rows, name: "heat" }),
-    overview: model.feed("grad_norm", scope, { rows, name: "heat", overview: true }),
+    feed: model.feed("grad_norm", scope, { rows: [], name: "heat" }),
+    overview: model.feed("grad_norm", scope, { rows: [], name: "heat", overview: true }),
     codes: new HeatCodes(),
     ready: false,
   };
