@@ -43,7 +43,8 @@ class GradwatchCallback(require("transformers", "transformers").TrainerCallback)
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Starts the run. The step is that of the checkpoint if training resumes from one."""
         self._undo()
-        named = {"name": args.run_name} if args.run_name else {}
+        # Older versions give a run the name of its folder when nobody named it.
+        named = {"name": args.run_name} if args.run_name not in (None, "", args.output_dir) else {}
         self._session.begin(model, config=args, start_step=state.global_step, **named)
         with self._session.shield.guard("watching the loss"):
             self._watch_losses()
