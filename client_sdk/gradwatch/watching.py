@@ -137,6 +137,7 @@ def watch(
         context=context.collect(config, os.environ, sys.argv, beside),
     )
     parts = _Parts(settings, hello, place, transport, beside)
+    parts.live = started_at is None
     if model is not None:
         parts.capture(model, optimizer, include, exclude, every, first, budget)
     parts.activations(models, activations, budget)
@@ -211,6 +212,8 @@ class _Parts:
         self._outputs: Activations | None = None
         self._optimizers: tuple[dict[str, Any], ...] = ()
         self._run: Run | None = None
+        self.live = True
+        """Whether it is told as it happens: the machine of what is told afterwards is another one."""
 
     def capture(
         self,
@@ -322,7 +325,7 @@ class _Parts:
             journal=Journal(self._open_spool, tell=self.console.tell),
             connection=None if self.settings.mode == "offline" else connection,
             cost=self._captured.cost if self._captured is not None else dict,
-            resources=Resources.beside(self._captured) if self.place.rank == 0 else None,
+            resources=Resources.beside(self._captured) if self.place.rank == 0 and self.live else None,
             swallowed=lambda: sum(self.shield.counts.values()),
             tell=self.console.tell,
             on_open=self._opened,

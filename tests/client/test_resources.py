@@ -13,7 +13,9 @@ import pynvml
 import pytest
 from tests.client.rig import Rig
 
+import gradwatch
 from gradwatch.resources import EVERY_S, Resources
+from gradwatch.testing import FakeServer, MemoryTransport
 
 
 def test_memory_and_disk_are_what_others_say(tmp_path: Path) -> None:
@@ -124,3 +126,17 @@ def test_the_sender_asks_every_five_seconds_at_the_newest_step(tmp_path: Path) -
     first, second, third = rows
     assert second - first == pytest.approx(EVERY_S / 0.1, abs=2) and third == 119
     assert not rig.told
+
+
+def test_what_is_told_afterwards_has_no_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADWATCH_DIR", str(tmp_path))
+    transport = MemoryTransport(FakeServer())
+    with (
+        gradwatch.watch(transport=transport) as live,
+        gradwatch.watch(transport=transport, started_at=1.0) as told,
+    ):
+        threads = [run._thread for run in (live, told)]
+        assert [thread is not None and thread._sender._resources is not None for thread in threads] == [
+            True,
+            False,
+        ]
