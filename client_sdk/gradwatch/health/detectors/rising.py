@@ -193,7 +193,7 @@ class DepthExplosion:
         what = "gradients grow toward the input" if backward else "activations grow toward the output"
         text = f"Over {layers} layers {what} by a factor of {2.0**gain:.2f} per layer."
         stuck = memory.loss.improved < 0.02 and memory.loss.n >= 30
-        grave = stuck or memory.loss.raised() or (backward and forward)
+        grave = stuck or memory.loss.level >= ELEVATED or (backward and forward)
         return Finding(
             detector="depth_explosion",
             kind="exploding",
