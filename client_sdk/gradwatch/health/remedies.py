@@ -68,7 +68,7 @@ def _lr_cut(facts: Facts) -> Remedy | None:
 def _lr_up(facts: Facts) -> Remedy | None:
     if not facts.lr > 0:
         return None
-    factor = min(max(1e-3 / facts.ratio, 3.0), 1000.0) if facts.ratio > 0 else 10.0
+    factor = min(max(1e-3 / facts.ratio, 3.0), 1e6) if facts.ratio > 0 else 10.0
     lr = facts.lr * factor
     text = f"Raise the learning rate from {facts.lr:.1e} to {lr:.1e}, so that a step changes the weights by about 0.1 %."
     return Remedy(key="lr_up", text=text, value=lr, code=_lr_line(lr))
