@@ -49,7 +49,9 @@ def test_example(name: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr.decode()
     stream = fake.stream
     assert sorted(stream.series("grad_norm")) == list(range(steps))
-    logged = {s.name for schema in stream.schemas.values() for s in schema.statistics if s.logged}
+    # What training takes from the machine is there only for runs that last for some seconds.
+    names = {s.name for schema in stream.schemas.values() for s in schema.statistics if s.logged}
+    logged = {name for name in names if not name.startswith("system/")}
     assert logged == scalars
     loss = stream.scalar("loss")
     assert len(loss) == steps and loss[steps - 1] < loss[0]
