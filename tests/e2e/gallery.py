@@ -113,6 +113,10 @@ def views(share: str) -> list[View]:
             "/runs/healthy?color=norm&pin=t%3Ablocks.1.attn.qkv.weight&pin=t%3Ablocks.4.mlp.fc2.weight",
             painted,
         ),
+        *(
+            View(f"run-colour-{c}", f"/runs/clipped-and-scaled?color={c}", painted)
+            for c in ("ratio", "zeros", "gain")
+        ),
         View("run-keys", "/runs/healthy", press("?")),
         View("run-share", "/runs/healthy", press("s")),
         View("compare", COMPARED, lambda page: page.wait_for_timeout(1500), full=True),

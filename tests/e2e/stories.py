@@ -158,7 +158,19 @@ def clipped(name: str = "clipped and scaled", blocks: int = 4, steps: int = 4_00
         "loss_scale": scale,
         "skipped": skipped,
     }
-    return _story(name, tensors, norms, _loss(steps, 5), more)
+    story = _story(name, tensors, norms, _loss(steps, 5), more)
+    return replace(story, series=[*story.series, *_sampled(len(tensors), steps)])
+
+
+def _sampled(tensors: int, steps: int, every: int = 20) -> tuple[Series, Series]:
+    """Updates over weights, and shares of zeros, of every so many steps: the second layer hardly moves, the third is half dead."""
+    random = np.random.default_rng(8)
+    at = np.arange(0, steps, every, dtype=np.float64)
+    ratio = 1e-3 * np.exp(0.4 * random.standard_normal((len(at), tensors)))
+    zeros = 0.02 * random.random((len(at), tensors))
+    ratio[:, 1] *= 1e-2
+    zeros[:, 2] = 0.5
+    return Series("update_ratio", ratio, "tensor", at), Series("zero_fraction", zeros, "tensor", at)
 
 
 def wide(name: str, tensors: int, steps: int) -> Story:

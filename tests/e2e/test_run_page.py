@@ -55,6 +55,25 @@ def test_the_step_inspector_tells_gains(owner: Watched, calm: str) -> None:
     )
 
 
+def test_rarer_colours_are_kept_in_the_address_and_what_is_not_sampled_stays_empty(
+    owner: Watched, server: Server
+) -> None:
+    run = send(server, stories.clipped("sampled", 2, 400))
+    page = drawn(owner, run, "?color=zeros&from=100&to=200")
+    painted_share = """() => {
+        const {width, height} = document.querySelector('.heat-cells');
+        const pixels = document.querySelector('.heat-cells').getContext('2d').getImageData(0, 0, width, 1).data;
+        let seen = 0;
+        for (let x = 0; x < width; x += 1) seen += pixels[4 * x + 3] > 0;
+        return seen / width;
+    }"""
+    until(lambda: 0.03 < page.evaluate(painted_share) < 0.07, "one column in twenty")
+    expect(page.locator("#heat-key")).to_contain_text("gradients of zero0 %100 %")
+    page.get_by_role("button", name="Gain", exact=True).click()
+    page.wait_for_url("**color=gain*")
+    expect(page.locator("#heat-key")).to_contain_text("over the next block")
+
+
 def test_keys_lead_to_incidents_and_back(owner: Watched, exploding: str) -> None:
     page = drawn(owner, exploding)
     expect(page.locator(".strip-sentence button")).to_be_visible()

@@ -16,7 +16,10 @@ export const CODES = 125;
 /** Deviations are shown from -LIMIT to +LIMIT, whatever the data: a fixed scale can be learnt. */
 export const LIMIT = 6;
 
-const clampLevel = (level) => Math.min(LEVELS, Math.max(1, level));
+/** Norms are shown from 1e-7 to 1e3, in octaves: fixed too, so that two runs are compared by eye. */
+export const NORM_AXIS = { low: Math.log2(1e-7), high: Math.log2(1e3) };
+
+export const clampLevel = (level) => Math.min(LEVELS, Math.max(1, level));
 
 /** The code of a deviation in units of a layer's own scale. */
 export const deviationCode = (z) => clampLevel(MIDDLE + Math.round((z / LIMIT) * (MIDDLE - 1)));

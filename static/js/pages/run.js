@@ -115,7 +115,7 @@ function layerMenu(node, anchor) {
   openMenu(anchor, [...items, ...alertItems(store, [alertOn(node)])]);
 }
 
-const heat = mountHeat($("#heat"), store, model, { onPick: pick, onOpen: toggle, onMenu: layerMenu });
+const heat = mountHeat($("#heat"), store, model, { onPick: pick, onOpen: toggle, onMenu: layerMenu, onLoaded: () => painter?.now() });
 const handles = {};
 const overlayOf = (name) => (context, box, scene) => {
   handles[name]?.place();

@@ -3,7 +3,9 @@
 import { ABSENT, deviationCell, deviationPriority, reach, sizeCell, sizePriority } from "../core/heat.js";
 import { Baseline } from "../core/baseline.js";
 
-export const PRIORITIES = { deviation: deviationPriority(), norm: sizePriority() };
+const FAR = deviationPriority();
+const LARGE = sizePriority();
+export const PRIORITIES = { deviation: FAR, norm: LARGE, ratio: FAR, zeros: LARGE, gain: FAR };
 
 /** Codes of one feed's window under one colouring. Holds a baseline from the feed's overview. */
 export class HeatCodes {

@@ -5,10 +5,18 @@ import { el } from "./element.js";
 import { cssOf, paletteOf } from "./heat_paint.js";
 import { onThemeChange } from "./theme.js";
 
-const ENDS = { deviation: [`\u2212${LIMIT}`, `+${LIMIT}`], norm: ["small", "large"] };
+/** What each colouring shows: the ends of its scale, a few words, and a sentence. All scales are fixed. */
+const KEYS = {
+  deviation: [`\u2212${LIMIT}`, `+${LIMIT}`, "from own normal", "Deviation from the layer's own normal, in robust units of its log2 norm"],
+  norm: ["1e-7", "1e3", "gradient norm", "Gradient norm on a log scale"],
+  ratio: ["1e-6", "1", "update / weight", "Length of the update over that of the weights, log scale around 1e-3; sampled, a group shows its layer furthest from 1e-3"],
+  zeros: ["0 %", "100 %", "gradients of zero", "Share of gradient elements that are exactly zero; sampled, a group shows its highest layer"],
+  gain: ["\u00f78", "\u00d78", "over the next block", "Gradient norm of a block over that of the next one like it: how gradients grow toward the input"],
+};
 const SPECIAL = [["zero", "--zero"], ["Inf", "--inf"], ["NaN", "--nan"]];
 
 export function mount(element, store) {
+  const words = el("span", {});
   const low = el("span", {});
   const high = el("span", {});
   const bar = el("canvas", { width: LEVELS, height: 1, "aria-hidden": "true" });
@@ -17,13 +25,12 @@ export function mount(element, store) {
     square.style.background = `var(${colour})`;
     return el("span", {}, square, name);
   });
-  element.append(low, bar, high, ...special);
+  element.append(words, low, bar, high, ...special);
 
   function paint() {
     const { colouring } = store.get();
     const palette = paletteOf(colouring);
-    [low.textContent, high.textContent] = ENDS[colouring];
-    element.title = colouring === "deviation" ? "Deviation from the layer's own normal, in robust units of its log2 norm" : "Gradient norm, log scale over this run";
+    [low.textContent, high.textContent, words.textContent, element.title] = KEYS[colouring];
     const context = bar.getContext("2d");
     for (let level = 1; level <= LEVELS; level += 1) {
       context.fillStyle = cssOf(palette, level);

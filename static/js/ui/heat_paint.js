@@ -3,7 +3,9 @@
 import { ABSENT, CODES, INF, LEVELS, LIMIT, NAN, ZERO } from "../core/heat.js";
 import { token } from "./theme.js";
 
-const STOPS = { deviation: ["--div-", 7], norm: ["--ramp-", 6] };
+const DIVERGING = ["--div-", 7];
+const RAMP = ["--ramp-", 6];
+const STOPS = { deviation: DIVERGING, norm: RAMP, ratio: DIVERGING, zeros: RAMP, gain: DIVERGING };
 
 function rgb(colour) {
   const hex = /^#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})$/i.exec(colour);

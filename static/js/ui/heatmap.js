@@ -1,13 +1,13 @@
 // The layer x step heat map: the module tree at the left, one row each, cells on our own canvas pooled to device pixels, the
 // newest norm of each row at the right.
 //
-//   mount(element, store, model, { onPick, onOpen, onMenu }) -> {draw(scene), drawOverlay(scene), destroy}
+//   mount(element, store, model, { onPick, onOpen, onMenu, onLoaded }) -> {draw(scene), drawOverlay(scene), destroy}
 //     onPick(node, step)   a cell was chosen      onOpen(node)   a label was chosen
-//     onMenu(node, label)  its menu is asked for
-//   reads `tree`, `open` (Set of module paths), `colouring` ("deviation"|"norm"), `hover` ({key}), `at`
+//     onMenu(node, label)  its menu is asked for      onLoaded()   rarer colourings were taken in: draw again
+//   reads `tree`, `open` (Set of module paths), `colouring` (a key of PRIORITIES), `hover` ({key}), `at`
 
 import { formatNumber } from "../core/format.js";
-import { poolRow, poolRows, rowSpan } from "../core/heat.js";
+import { NORM_AXIS, poolRow, poolRows, rowSpan } from "../core/heat.js";
 import { firstUnusual } from "../core/origin.js";
 import { visibleRows } from "../core/tree.js";
 import { attachPointer } from "./cursor.js";
@@ -27,7 +27,7 @@ const WIDE_ROWS = 40;
 /** Rows at least this tall are told apart by a line. */
 const RULED = 7;
 
-export function mount(element, store, model, { onPick, onOpen, onMenu }) {
+export function mount(element, store, model, { onPick, onOpen, onMenu, onLoaded }) {
   const body = element.querySelector(".heat-body");
   const cells = body.querySelector(".heat-cells");
   const overlay = body.querySelector(".heat-overlay");
@@ -40,6 +40,7 @@ export function mount(element, store, model, { onPick, onOpen, onMenu }) {
   let size = { width: 0, height: 0, left: 0, right: 0, ratio: 1 };
   let palette = null;
   let paletteKey = "";
+  let more = null;
 
   function measure() {
     const style = getComputedStyle(body);
@@ -94,14 +95,24 @@ export function mount(element, store, model, { onPick, onOpen, onMenu }) {
 
   function paintCells({ range }) {
     const { colouring } = store.get();
-    const axis = colouring === "norm" ? sizeAxis([groups, tensors]) : null;
-    for (const part of [groups, tensors]) part.ready = part.codes.update(part.feed, part.overview, colouring, axis);
+    const own = colouring === "norm" ? "norm" : "deviation";
+    for (const part of [groups, tensors]) part.ready = part.codes.update(part.feed, part.overview, own, NORM_AXIS);
     const canvas = cells.getContext("2d");
     const { width, height } = cells;
     canvas.clearRect(0, 0, width, height);
     if (rows.length === 0) return;
     const priority = PRIORITIES[colouring];
     const lines = new Uint8Array(rows.length * width);
+    const place = { rows, sourceOf, range, lines, width, priority };
+    if (colouring !== own) rarer()?.fill(colouring, place);
+    else fillOwn(place);
+    const pooled = poolRows(lines, rows.length, width, height, priority);
+    canvas.putImageData(imageOf(pooled, width, height, currentPalette(colouring)), 0, 0);
+    rule(canvas, width, height);
+  }
+
+  function fillOwn({ range, lines, width, priority }) {
+    more?.fill?.(null);
     rows.forEach((row, line) => {
       const part = sourceOf(row);
       const place = part.ready ? part.feed.rowOf(row.index) : -1;
@@ -110,9 +121,15 @@ export function mount(element, store, model, { onPick, onOpen, onMenu }) {
       const at = window.index(place, window.firstBucket);
       poolRow(part.codes.codes, at, window.n, window.firstBucket, window.width, range, lines, line * width, width, priority);
     });
-    const pooled = poolRows(lines, rows.length, width, height, priority);
-    canvas.putImageData(imageOf(pooled, width, height, currentPalette(colouring)), 0, 0);
-    rule(canvas, width, height);
+  }
+
+  /** The colourings that few ask for come when one is chosen; null until they are there. */
+  function rarer() {
+    more ??= import("./heat_more.js").then((loaded) => {
+      more = loaded.createMore(model);
+      onLoaded();
+    });
+    return more.fill ? more : null;
   }
 
   /** A line between rows where they are tall enough to be read one by one. */
@@ -222,7 +239,7 @@ export function mount(element, store, model, { onPick, onOpen, onMenu }) {
     feedOf: (node) => sourceOf(node).feed,
     baselineOf: (node) => sourceOf(node).codes.baseline,
     /** Where the unusual stretch at a step began: `{row, step}`, null when all is as usual there. */
-    firstUnusual: (step) => (store.get().colouring === "deviation" ? firstUnusual(columnsOf(), step) : null),
+    firstUnusual: (step) => (store.get().colouring !== "norm" ? firstUnusual(columnsOf(), step) : null),
     destroy() {
       observer.disconnect();
       stopTheme();
@@ -239,27 +256,4 @@ function source(model, scope) {
     codes: new HeatCodes(),
     ready: false,
   };
-}
-
-/** The colour axis of sizes in octaves: whole powers around what the overviews hold, so that it seldom moves. */
-function sizeAxis(parts) {
-  let low = Infinity;
-  let high = -Infinity;
-  for (const { overview } of parts) {
-    const { window } = overview;
-    if (window === null) continue;
-    for (let row = 0; row < window.rows; row += 1) {
-      const from = window.index(row, window.firstBucket);
-      for (let cell = from; cell < from + window.n; cell += 1) {
-        const value = window.high[cell];
-        if (!(value > 0) || value === Infinity) continue;
-        if (value < low) low = value;
-        if (value > high) high = value;
-      }
-    }
-  }
-  if (low === Infinity) return { low: -10, high: 10 };
-  // Beyond 2^40 the quiet layers would all look alike: the top is held within reach of the bottom.
-  const bottom = Math.floor(Math.log2(low) / 2) * 2;
-  return { low: bottom, high: Math.min(bottom + 40, Math.max(bottom + 4, Math.ceil(Math.log2(high) / 2) * 2)) };
 }

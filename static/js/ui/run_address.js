@@ -8,7 +8,7 @@ const FIELDS = [
   { key: "to", param: "to", kind: "int", initial: null },
   { key: "last", param: "last", kind: "int", initial: null },
   { key: "at", param: "at", kind: "int", initial: null },
-  { key: "colouring", param: "color", kind: "choice", choices: ["deviation", "norm"], initial: "deviation" },
+  { key: "colouring", param: "color", kind: "choice", choices: ["deviation", "norm", "ratio", "zeros", "gain"], initial: "deviation" },
   { key: "lossLog", param: "losslog", kind: "flag", initial: null },
   { key: "selected", param: "alert", kind: "text", initial: null },
   { key: "chosenIncident", param: "incident", kind: "text", initial: null },
