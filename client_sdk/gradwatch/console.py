@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TextIO
 from urllib.parse import urlsplit
 
-__all__ = ["Console", "Silence", "in_notebook", "is_loopback", "proxied", "tunnel_hint"]
+__all__ = ["Console", "Silence", "in_notebook", "is_interactive", "is_loopback", "proxied", "tunnel_hint"]
 
 
 def in_notebook() -> bool:
@@ -18,6 +18,11 @@ def in_notebook() -> bool:
     module = sys.modules.get("IPython")
     shell = module.get_ipython() if module is not None else None
     return shell is not None and hasattr(shell, "kernel")
+
+
+def is_interactive() -> bool:
+    """Whether a person starts this: from a notebook or at a terminal."""
+    return in_notebook() or (sys.stdin is not None and sys.stdin.isatty())
 
 
 def is_loopback(url: str) -> bool:

@@ -15,6 +15,7 @@ from .health.sentences import headline
 from .outbox import Outbox
 from .packer import Packer
 from .protocol import Batch, Mark, Record, Schema, Statistic, Tensor
+from .protocol.messages import Incident as Heard
 from .run import Health
 from .sender import FRAMES_AT_ONCE, SCALARS_AT_ONCE, Ending
 
@@ -31,6 +32,7 @@ class Judge:
         optimizers: describes the optimizers that are known by now.
         run: the run's id.
         tell: gets one line when an incident becomes a warning, and one when it becomes critical.
+        on_incident: gets every change of an incident, as a server would send it.
         clock: Unix time.
     """
 
@@ -42,6 +44,7 @@ class Judge:
         optimizers: Callable[[], Sequence[Mapping[str, Any]]],
         run: str,
         tell: Callable[[str], None] = lambda text: None,
+        on_incident: Callable[[Heard], None] = lambda incident: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.ended = threading.Event()
@@ -53,6 +56,7 @@ class Judge:
         self._optimizers = optimizers
         self._run = run
         self._tell = tell
+        self._on_incident = on_incident
         self._clock = clock
         self._lock = threading.Lock()
         self._monitor: Monitor | None = None
@@ -146,11 +150,23 @@ class Judge:
             self._monitor.declare(self._tensors, optimizers=self._optimizers())
 
     def _say(self, changed: Sequence[Incident]) -> None:
-        """One line when an incident opens above info, and one more if it gets worse."""
+        """Every change to who acts on it; one line when an incident opens above info, and one more if it gets worse."""
         for incident in changed:
+            self._on_incident(_heard(incident))
             if incident.severity == "info" or not incident.open or incident.merged_into:
                 continue
             before = self._told.get(incident.id, "info")
             if SEVERITIES.index(incident.severity) > SEVERITIES.index(before):
                 self._told[incident.id] = incident.severity
                 self._tell(headline(incident))
+
+
+def _heard(incident: Incident) -> Heard:
+    return Heard(
+        id=incident.id,
+        kind=incident.kind,
+        severity=incident.severity,
+        step=incident.first_step,
+        open=incident.open and not incident.merged_into,
+        data={"sentence": incident.sentence, "opened_step": incident.opened_step},
+    )

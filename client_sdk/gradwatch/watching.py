@@ -13,7 +13,7 @@ from . import __version__, context, local, neighbours
 from .both import Both
 from .config import Config
 from .connection import Connection, in_thread
-from .console import Console, Silence, in_notebook
+from .console import Console, Silence, is_interactive
 from .delivery import deliver_leftovers
 from .exits import EXITS
 from .frames import PendingFrame
@@ -314,6 +314,7 @@ class _Parts:
             optimizers=lambda: self._optimizers,
             run=self._hello.run_id,
             tell=self.console.tell,
+            on_incident=self._incident,
         )
 
     def _make_thread(self) -> SenderThread:
@@ -376,7 +377,7 @@ class _Parts:
             return False
         with self.shield.guard("looking for a local server"):
             server = local.find(settings.directory)
-            wanted = settings.autostart if settings.autostart is not None else _is_interactive()
+            wanted = settings.autostart if settings.autostart is not None else is_interactive()
             wanted = wanted and self.place.rank == 0
             may_start = server is None and wanted and local.server_installed()
             if may_start:
@@ -385,10 +386,6 @@ class _Parts:
                 self.links.use(server)
             return may_start and server is None
         return False
-
-
-def _is_interactive() -> bool:
-    return in_notebook() or (sys.stdin is not None and sys.stdin.isatty())
 
 
 def _reader() -> Callable[[Any], float | Callable[[], float] | None]:

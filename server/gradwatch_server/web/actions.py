@@ -23,7 +23,13 @@ from .replies import reply
 __all__ = ["router"]
 
 MOST_STEPS: Final = 20_000
-"""So many steps, up to the newest, are searched for changes of the learning rate."""
+"""So many steps, up to the newest, are searched for changes by the author."""
+
+AUTHORS: Final = {
+    "lr": "the learning rate was changed",
+    "clip_limit": "the limit of clipping was changed",
+}
+"""The series of the run that its author changes, and how the list says so."""
 
 router = APIRouter(tags=["Actions"])
 
@@ -34,7 +40,7 @@ class ActionOut(BaseModel):
     step: int
     time: float | None
     action: str = Field(
-        description="clip, clip_freeze, skip, lr_cut, lr_recover, stop; lr for a change by the author."
+        description="clip, clip_freeze, skip, lr_cut, lr_recover, stop; lr and clip_limit for a change by the author."
     )
     by: str = Field(description='"script" for what a guard did, "author" for a change that was seen.')
     reason: str
@@ -62,7 +68,7 @@ async def list_actions(
     def read() -> dict[str, Any]:
         found = [_of_mark(mark) for mark in store.marks(run.id) if mark.kind == "action"]
         mine = {action["step"] for action in found}
-        seen = _changes_of_rate(store, run.id, newest)
+        seen = [one for series in AUTHORS for one in _changes_of(series, store, run.id, newest)]
         found += [one for one in seen if not any(abs(one["step"] - step) <= 1 for step in mine)]
         found.sort(key=lambda one: one["step"], reverse=True)
         chosen = found[:limit]
@@ -87,15 +93,15 @@ def _of_mark(mark: RunMark) -> dict[str, Any]:
     }
 
 
-def _changes_of_rate(store: Store, run_id: str, newest: int) -> list[dict[str, Any]]:
-    steps, values = _values(store, run_id, "lr", max(0, newest - MOST_STEPS), newest + 1)
+def _changes_of(series: str, store: Store, run_id: str, newest: int) -> list[dict[str, Any]]:
+    steps, values = _values(store, run_id, series, max(0, newest - MOST_STEPS), newest + 1)
     return [
         {
             "step": step,
             "time": None,
-            "action": "lr",
+            "action": series,
             "by": "author",
-            "reason": "the learning rate was changed",
+            "reason": AUTHORS[series],
             "old": old,
             "new": new,
             "bounds": {},

@@ -17,6 +17,7 @@ const TITLES = {
   lr_recover: "Learning rate raised again",
   stop: "Stopped",
   lr: "Learning rate changed",
+  clip_limit: "Clip limit changed",
 };
 const FACTOR = new Set(["lr_cut", "lr_recover"]);
 

@@ -44,6 +44,23 @@ def test_actions_are_listed_with_what_came_of_them(server: Running) -> None:
     assert by_hand["effect"]["verdict"] == "no difference"
 
 
+def test_a_change_of_the_clip_limit_by_hand_is_listed_with_what_came_of_it(server: Running) -> None:
+    steps = np.arange(300)
+    losses = np.where(steps <= 150, 2.0, 1.0)
+    limit = np.where(steps < 150, 5.0, 1.0)
+    declared, numbers = sent(losses, limit, steps)
+    clips = Statistic(name="clip_limit", scope="run", dtype="f8")
+    declared = dataclasses.replace(declared, statistics=(*declared.statistics[:-1], clips))
+    with Trainer(server, hello()) as trainer, server.owner() as api:
+        trainer.send(declared, numbers)
+        trainer.wait_acked(2)
+        (action,) = api.get("/api/v1/runs/run-1/actions").json()["actions"]
+    assert (action["step"], action["action"], action["by"]) == (150, "clip_limit", "author")
+    assert (action["old"], action["new"]) == (5.0, 1.0)
+    assert action["effect"]["verdict"] == "helped"
+    assert "the loss went from 2 to 1" in action["effect"]["sentence"]
+
+
 def test_a_run_without_loss_and_rate_has_a_list_too(server: Running) -> None:
     with Trainer(server, hello()) as trainer, server.owner() as api:
         trainer.send(schema(), batch(1, [0], np.ones((1, 3))))

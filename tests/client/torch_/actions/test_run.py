@@ -80,6 +80,32 @@ def test_actions_do_not_need_a_server(mode: str) -> None:
     assert [action.kind for action in guard.actions] == ["stop"]
 
 
+def test_incidents_of_a_local_run_stop_it() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(6, 16), torch.nn.Linear(16, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
+    saved: list[int] = []
+    run = gradwatch.watch(model, optimizer, mode="local")
+    # Far more bad steps in a row than there are: the rule of this process alone would never stop.
+    stop = gradwatch.StopOn(after=10_000, checkpoint=lambda: saved.append(1))
+    guard = gradwatch.guard(optimizer, [stop], run=run)
+    gen = torch.Generator().manual_seed(0)
+    with pytest.raises(gradwatch.GradwatchStop, match="since step 20"), run:
+        for k in range(230):
+            if k == 200:
+                optimizer.param_groups[0]["lr"] = 2.0
+            x = torch.randn(32, 6, generator=gen)
+            optimizer.zero_grad()
+            loss = (model(x) - x[:, :1]).pow(2).mean()
+            loss.backward()
+            run.log(loss=loss)
+            if k >= 200:
+                # Asking has all that was measured judged, without waiting for a clock.
+                assert run.health.sentence
+            optimizer.step()
+    (action,) = guard.actions
+    assert saved == [1] and action.kind == "stop" and 200 < action.step < 215
+
+
 def test_the_end_of_the_run_is_the_end_of_its_guard() -> None:
     model = mlp()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
