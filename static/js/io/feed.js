@@ -132,6 +132,11 @@ export function createFeed(store, run, { statistic, scope, rows = null }, onChan
       if (places === null) return index < window.rows ? index : -1;
       return places.get(index) ?? -1;
     },
+    /** Whether the window, or an answer still to come, has any of the steps [from, to). */
+    holds(from, to) {
+      if (feed.busy || window === null) return true;
+      return from < window.endBucket * window.width && to > window.firstBucket * window.width;
+    },
     show(stretch) {
       wanted = { slide: null, to: null, ...stretch };
       const same = asked !== null && asked.rows === rows && ["from", "to", "points", "slide"].every((key) => asked[key] === wanted[key]);

@@ -23,6 +23,7 @@ import { mount as mountFind } from "../ui/run_find.js";
 import { mount as mountKeys } from "../ui/run_keys.js";
 import { createModel, newestValue, valueAtStep } from "../ui/run_model.js";
 import { createPainter } from "../ui/run_painter.js";
+import { mountRanks } from "../ui/run_ranks.js";
 import { mount as mountReadout } from "../ui/run_readout.js";
 import { mount as mountResources } from "../ui/run_resources.js";
 import { mount as mountStrip } from "../ui/run_strip.js";
@@ -61,7 +62,7 @@ const model = createModel(store, () => painter?.numbers());
 const pointsFor = (width) => model.setPoints(width / 1.4);
 const side = parseFloat(getComputedStyle($("#heat .heat-body")).getPropertyValue("--plot-left"));
 pointsFor($("#norm").clientWidth - side - 60);
-const data = followRun(store, opened, () => model.refresh());
+const data = followRun(store, opened, { onColumns: () => model.refresh(), onCorrected: model.reread });
 const address = followAddress(store, data.usualOpen);
 
 function showStep(step, node = null) {
@@ -122,7 +123,8 @@ const overlayOf = (name) => (context, box, scene) => {
   handles[name]?.paint(context, box, scene);
 };
 const keepOf = (name) => () => handles[name]?.values() ?? [];
-const norm = mountNorm($("#norm"), store, model, { keep: keepOf("norm"), overlay: overlayOf("norm"), onResize: pointsFor });
+const ranks = mountRanks(store, model);
+const norm = mountNorm($("#norm"), store, model, { ranks, keep: keepOf("norm"), overlay: overlayOf("norm"), onResize: pointsFor });
 const loss = mountLoss($("#loss"), store, model, { keep: keepOf("loss"), overlay: overlayOf("loss") });
 const layers = mountLayers($("#layers"), store, model, { normalOf });
 const timeline = mountTimeline($("#timeline"), store, model, { onGlyph: ({ step, alert, incident }) => (incident ? showIncident(incident) : alert ? showAlert(alert) : showStep(step)) });
@@ -136,7 +138,7 @@ const inspector = mountInspector($("#inspector"), store, model, {
   },
   onValues: () => painter.overlay(),
 });
-const readout = mountReadout($("#readout"), store, model, { valueOf });
+const readout = mountReadout($("#readout"), store, model, { valueOf, ranks });
 const whatIf = mountWhatIf($("#whatif"), store, model);
 const shownRows = { rows: heat.rows, valueOf };
 const unusual = mountUnusual($("#unusual"), store, { ...shownRows, onPick: (node) => pick(node) });

@@ -4,7 +4,8 @@
 //     options: title, unit     what the chart shows
 //              log             () -> boolean
 //              series          () -> [Line]: {key, name, feed, index, colour (token), style, lanes, fit}
-//                              style "line" (with its min-max envelope), "thin" or "dashed"
+//                              style "line" (with its min-max envelope), "thin" or "dashed";
+//                              missing(from, to) not null: drawn as lacking parts there
 //              keep            () -> [number]: values that must be on the axis (alert lines)
 //              zero            whether there is a lane for exact zero
 //              overlay         optional (context, box, scene): more to paint

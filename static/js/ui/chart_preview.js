@@ -1,7 +1,7 @@
 // The lines of a chart on our own canvas, until Plotly is there: the same curves on the same axes, without ticks.
 
 import { position } from "../core/scale.js";
-import { columnsOf } from "./chart_traces.js";
+import { LACKING, partsOf } from "./chart_traces.js";
 import { token } from "./theme.js";
 
 /** @param {{left: number, right: number, top: number, bottom: number}} box  @param {{low: number, high: number}} axis */
@@ -12,16 +12,21 @@ export function paintPreview(context, box, range, axis, log, lines) {
   context.beginPath();
   context.rect(box.left, box.top, box.right - box.left, box.bottom - box.top);
   context.clip();
-  for (const { feed, index, colour, style, sparse = false, painted = true } of lines) {
-    const row = feed.rowOf(index);
-    if (row < 0 || !painted) continue;
-    const { x, last, low, high } = columnsOf(feed.window, row, range, sparse);
+  for (const line of lines) {
+    const { feed, colour, style, painted = true } = line;
+    if (feed.rowOf(line.index) < 0 || !painted) continue;
+    const { whole, part } = partsOf(line, range);
+    const { x, last, low, high } = whole;
     context.strokeStyle = token(colour);
     if (feed.window.width > 1 && style === "line") paintSpread(context, x.map(xOf), low.map(yOf), high.map(yOf));
     context.globalAlpha = 1;
     context.lineWidth = style === "line" ? 1.6 : 1;
     context.setLineDash(style === "dashed" ? [4, 3] : []);
     trace(context, x.map(xOf), last.map(yOf));
+    if (part === null) continue;
+    context.strokeStyle = token(LACKING);
+    context.setLineDash([3, 3]);
+    trace(context, part.x.map(xOf), part.last.map(yOf));
   }
   context.restore();
 }

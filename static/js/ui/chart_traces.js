@@ -1,6 +1,7 @@
 // From windows of buckets to the traces that Plotly draws.
 
 import { PRESENT } from "../core/codec.js";
+import { parted } from "../core/ranks.js";
 import { token } from "./theme.js";
 
 /** First and last bucket of a window inside a range, one more on each side so that lines reach the edges. */
@@ -76,19 +77,41 @@ export function outlineOf(x, low, high) {
   return outline;
 }
 
+/** Columns of a line as `{whole, part}`; `part` is what lacks ranks, null when nothing does. */
+export function partsOf({ feed, index, sparse = false, missing = null }, range) {
+  const columns = columnsOf(feed.window, feed.rowOf(index), range, sparse);
+  const half = feed.window.width / 2;
+  const lacking = missing === null ? [] : columns.x.map((middle) => missing(middle - half, middle + half) !== null);
+  return lacking.includes(true) ? parted(columns, lacking) : { whole: columns, part: null };
+}
+
+/** What lacks ranks is drawn in this colour, dashed, with rings where its points are few. */
+export const LACKING = "--text-3";
+const FEW = 60;
+
+function lackingTrace({ x, last }, y, log) {
+  const paint = token(LACKING);
+  const line = { color: paint, width: 1.2, dash: "3px,3px", simplify: false };
+  const mode = x.length < FEW ? "lines+markers" : "lines";
+  return { ...BASE, mode, marker: { size: 5, symbol: "circle-open", color: paint }, x, y: held(last, y, log), line };
+}
+
 /** Plotly traces of the lines, envelopes first so that every line lies above. */
 export function tracesOf(lines, range, y, log) {
   const envelopes = [];
   const traces = [];
-  for (const { feed, index, colour, style, sparse = false } of lines) {
-    const row = feed.rowOf(index);
-    if (row < 0) continue;
-    const { x, last, low, high } = columnsOf(feed.window, row, range, sparse);
+  for (const shown of lines) {
+    const { feed, colour, style, sparse = false } = shown;
+    if (feed.rowOf(shown.index) < 0) continue;
+    const { whole, part } = partsOf(shown, range);
+    const { x, last } = whole;
     const paint = token(colour);
-    if (feed.window.width > 1 && style === "line") {
-      const outline = outlineOf(x, held(low, y, log), held(high, y, log));
-      envelopes.push({ ...BASE, ...outline, line: { width: 0 }, fill: "toself", fillcolor: faint(paint) });
+    for (const [columns, fill] of feed.window.width > 1 && style === "line" ? [[whole, paint], [part, token(LACKING)]] : []) {
+      if (columns === null) continue;
+      const outline = outlineOf(columns.x, held(columns.low, y, log), held(columns.high, y, log));
+      envelopes.push({ ...BASE, ...outline, line: { width: 0 }, fill: "toself", fillcolor: faint(fill) });
     }
+    if (part !== null) traces.push(lackingTrace(part, y, log));
     const line = { color: paint, width: WIDTHS[style], dash: style === "dashed" ? "4px,3px" : "solid", simplify: false };
     const lonely = sparse && x.length < 40;
     traces.push({ ...BASE, mode: lonely ? "lines+markers" : "lines", marker: { size: 4, color: paint }, x, y: held(last, y, log), line });

@@ -39,13 +39,13 @@ const has = (store, name) => store.get().statistics.some((statistic) => statisti
 const filled = (feed) => newestValue(feed, 0, Infinity) !== null;
 
 /** Global norm: before clipping, after it, and the limit. */
-export function mountNorm(element, store, model, { keep, overlay, onResize }) {
+export function mountNorm(element, store, model, { ranks, keep, overlay, onResize }) {
   const feed = (name) => (has(store, name) ? model.feed(name, "run") : null);
   const series = () => {
     const [pre, post, limit] = [model.feed("global_grad_norm", "run"), feed("global_grad_norm_clipped"), feed("clip_limit")];
     const clipped = post !== null && filled(post);
-    const lines = [{ key: clipped ? "pre" : "norm", name: clipped ? "pre-clip" : "norm", feed: pre, index: 0, colour: "--chart-0", style: "line", lanes: true }];
-    if (clipped) lines.push({ key: "post", name: "post-clip", feed: post, index: 0, colour: "--chart-2", style: "thin", lanes: false });
+    const lines = [{ key: clipped ? "pre" : "norm", name: clipped ? "pre-clip" : "norm", feed: pre, index: 0, colour: "--chart-0", style: "line", lanes: true, missing: ranks.missing }];
+    if (clipped) lines.push({ key: "post", name: "post-clip", feed: post, index: 0, colour: "--chart-2", style: "thin", lanes: false, missing: ranks.missing });
     if (limit !== null && filled(limit)) lines.push({ key: "limit", name: "clip limit", feed: limit, index: 0, colour: "--chart-7", style: "dashed", lanes: false });
     return lines;
   };
@@ -58,9 +58,23 @@ export function mountNorm(element, store, model, { keep, overlay, onResize }) {
       tell(paintBand(context, box, scene.range, axis, normal, 0));
     }
     if (axis !== null) paintLimit(context, box, axis, store.get().whatIf);
+    setAttribute(element, "data-lacking", ranks.missing(scene.range.from, scene.range.to) === null ? null : "1");
+    paintRanks(context, box, scene, scene.cursor === null ? "" : ranks.textAt(scene.cursor));
     overlay?.(context, box, scene, axis);
   };
   return mountChart(element, store, model, { title: "Global norm", unit: "log", log: always, series, keep, overlay: paint, onResize });
+}
+
+/** "7 of 8 ranks" beside the cursor where that is so. */
+function paintRanks(context, box, { cursor, range }, text) {
+  if (text === "" || cursor < range.from || cursor >= range.to) return;
+  const x = box.left + ((cursor + 0.5 - range.from) / (range.to - range.from)) * (box.right - box.left);
+  const before = x > (box.left + box.right) / 2;
+  context.fillStyle = token("--warning");
+  context.font = `11px ${token("--font")}`;
+  context.textAlign = before ? "right" : "left";
+  context.textBaseline = "top";
+  context.fillText(text, before ? x - 5 : x + 5, box.top + 2);
 }
 
 /** The limit that is being tried. */

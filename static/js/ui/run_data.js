@@ -5,9 +5,10 @@ import { toastError } from "./toast.js";
 
 /**
  * @param {object} store with `api`, `live`, `run`  @param {string[]} opened groups that the address asks for
- * @param {() => void} onColumns called when the run's columns changed: feeds must be asked again
+ * @param {object} calls `onColumns()`: the run's columns changed, feeds must be asked again; `onCorrected(from, to)`: stored
+ *   values of these steps are others than before
  */
-export function followRun(store, opened, onColumns) {
+export function followRun(store, opened, { onColumns, onCorrected }) {
   const { api, live, boot } = store.get();
   const id = store.get().run.id;
   const path = `/runs/${encodeURIComponent(id)}`;
@@ -64,7 +65,10 @@ export function followRun(store, opened, onColumns) {
       loadRun();
       loadTensors().then(onColumns);
     },
-    mark: (data) => store.set({ marks: [...(store.get().marks ?? []), data] }),
+    mark: (data) => {
+      store.set({ marks: [...(store.get().marks ?? []), data] });
+      if (data.kind === "corrected") onCorrected(data.step, data.data.to + 1);
+    },
     rule: loadRules,
     run_deleted: () => location.assign(`${boot.base}/`),
   };

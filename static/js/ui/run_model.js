@@ -91,6 +91,10 @@ export function createModel(store, onNumbers) {
     refresh() {
       for (const { feed } of feeds.values()) feed.refresh();
     },
+    /** Asks again for what holds any step of [from, to). */
+    reread(from, to) {
+      for (const { feed } of feeds.values()) if (feed.holds(from, to)) feed.refresh();
+    },
     lastTime() {
       let time = 0;
       for (const { feed } of feeds.values()) if (feed.window !== null) time = Math.max(time, feed.window.lastTime);

@@ -1,13 +1,14 @@
 // The read-out line: what is under the cursor, in one fixed place that never covers data; and the way back to the newest step.
 //
-//   mount(element, store, model, { valueOf }) -> {draw(scene), destroy}
+//   mount(element, store, model, { valueOf, ranks }) -> {draw(scene), destroy}
 //     valueOf(node, step)   {last, high, low, flags, width, z} or null: what the heat map knows there
+//     ranks.textAt(step)    "7 of 8 ranks" where parts of the norms are missing, else ""
 
 import { formatCount, formatNumber, formatTime, formatUtc, plural } from "../core/format.js";
 import { isLive, WHOLE } from "../core/view.js";
 import { el, setText } from "./element.js";
 
-export function mount(element, store, model, { valueOf }) {
+export function mount(element, store, model, { valueOf, ranks }) {
   const text = element.querySelector(".readout-text");
   const pill = element.querySelector("#golive");
   const step = el("b", {});
@@ -39,7 +40,8 @@ export function mount(element, store, model, { valueOf }) {
     const node = hoveredNode(store);
     const value = node ? valueOf(node, cursor) : null;
     setText(step, `Step ${formatCount(cursor)}`);
-    setText(rest, node ? `  ${node.name || "whole model"}  ${valueText(value)}` : "");
+    const lacks = ranks.textAt(cursor);
+    setText(rest, `${node ? `  ${node.name || "whole model"}  ${valueText(value)}` : ""}${lacks && `  ${lacks}`}`);
   }
 
   function onPill() {
