@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { clockOf, columnsOf, differences, faded, firstBad, firstIncident, flatten, whoFirst } from "../../static/js/ui/compare_data.js";
+import { clockOf, columnsOf, differences, faded, firstBad, firstBadStep, firstIncident, flatten, whoFirst } from "../../static/js/ui/compare_data.js";
 
 test("settings become rows, and only those that differ are shown", () => {
   assert.deepEqual([...flatten({ a: { b: 1, c: "x" }, d: [1, 2] })], [["a.b", "1"], ["a.c", "x"], ["d", "[1,2]"]]);
@@ -23,6 +23,24 @@ test("columns leave out absent buckets and keep what isn't finite as gaps", () =
   assert.deepEqual(bad, [49.5]);
   assert.equal(firstBad(view), 48);
   assert.equal(firstBad({ ...view, n: 2 }), null);
+});
+
+const bucketed = (from, width, n, bad) => {
+  const flags = Array.from({ length: n }, (_, i) => (bad >= from + i * width && bad < from + (i + 1) * width ? 3 : 1));
+  return { n, width, firstBucket: from / width, flags, last: new Array(n).fill(1) };
+};
+
+test("the first NaN is told by its own step, however wide the first look was", async () => {
+  const asked = [];
+  const ask = async (from, to) => {
+    asked.push([from, to]);
+    const width = to - from > 64 ? 16 : 1;
+    return bucketed(from, width, (to - from) / width, 70_123);
+  };
+  assert.equal(await firstBadStep(bucketed(0, 1024, 100, 70_123), ask), 70_123);
+  assert.deepEqual(asked, [[69_632, 70_656], [70_112, 70_128]]);
+  assert.equal(await firstBadStep(bucketed(0, 1024, 100, -1), ask), null);
+  assert.equal(await firstBadStep(bucketed(0, 1024, 100, 70_123), async () => bucketed(69_632, 1024, 1, 70_123)), 69_632);
 });
 
 test("a step's time lies between the known ones, and goes on at the last pace", () => {

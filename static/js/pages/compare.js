@@ -2,7 +2,7 @@
 
 import { formatCount, formatDuration, formatNumber } from "../core/format.js";
 import { readBoot } from "../io/api.js";
-import { clockOf, columnsOf, differences, firstBad, firstIncident, whoFirst } from "../ui/compare_data.js";
+import { clockOf, columnsOf, differences, firstBadStep, firstIncident, whoFirst } from "../ui/compare_data.js";
 import { mount as mountChart } from "../ui/compare_chart.js";
 import { drawDifferences, drawVerdict, nameOf } from "../ui/compare_tables.js";
 import { el, setText } from "../ui/element.js";
@@ -57,7 +57,8 @@ async function loadCurves(entry) {
       entry.views[key] = await api.series(run.id, { statistic, scope: "run", rows: [0], points: POINTS });
     }),
   );
-  entry.bad = entry.views.norm ? firstBad(entry.views.norm) : null;
+  const finer = (from, to) => api.series(run.id, { statistic: "global_grad_norm", scope: "run", rows: [0], from, to, points: POINTS });
+  entry.bad = entry.views.norm ? await firstBadStep(entry.views.norm, finer) : null;
   entry.place = axis === "time" ? clockOf(await anchorsOf(run)) : (step) => step;
 }
 

@@ -38,6 +38,26 @@ export function firstBad(view) {
   return null;
 }
 
+/**
+ * The first step with a NaN or Inf: the bucket that holds it is asked for again, finer, until it is one step.
+ *
+ * @param {object} view of the whole run  @param {(from: number, to: number) => Promise<object>} ask for a view of a stretch
+ * @returns {Promise<number | null>}
+ */
+export async function firstBadStep(view, ask) {
+  let step = firstBad(view);
+  let { width } = view;
+  while (step !== null && width > 1) {
+    const finer = await ask(step, step + width);
+    const found = firstBad(finer);
+    // What was thinned has no finer values: the bucket's first step is all that is known.
+    if (found === null || finer.width >= width) break;
+    step = found;
+    width = finer.width;
+  }
+  return step;
+}
+
 /** Columns of row 0: x (a step, or what `place` makes of it), last, low, high; absent buckets left out. */
 export function columnsOf(view, place = (step) => step) {
   const columns = { x: [], last: [], low: [], high: [], bad: [] };
