@@ -76,6 +76,8 @@ def test_rarer_colours_are_kept_in_the_address_and_what_is_not_sampled_stays_emp
 
 def test_keys_lead_to_incidents_and_back(owner: Watched, exploding: str) -> None:
     page = drawn(owner, exploding)
+    expect(page.locator("#incident .incident-curve")).to_have_count(3)
+    expect(page.locator("#incident .spark-mark")).to_have_count(3)
     expect(page.locator(".strip-sentence button")).to_be_visible()
     page.keyboard.press("j")
     page.wait_for_url("**incident=*")

@@ -69,15 +69,16 @@ export function mount(element, store, { onShow }) {
   };
 }
 
-const context = (store, onShow) => ({ base: store.get().boot.base, kinds: store.get().kinds ?? {}, onShow });
+const context = (store, onShow) => ({ base: store.get().boot.base, kinds: store.get().kinds ?? {}, onShow, store });
 
-function card(incident, { base, kinds, onShow }) {
+function card(incident, { base, kinds, onShow, store }) {
   return [
     el("div", { class: "incident-title" }, el("strong", {}, `${WORDS[incident.severity]}: ${kinds[incident.kind] ?? incident.kind.replaceAll("_", " ")}`), el("span", { class: "muted" }, spanText(incident))),
     el("p", { class: "incident-sentence" }, incident.sentence),
     path(incident, onShow),
     cause(incident),
     remedy(incident),
+    curves(incident, store),
     evidence(incident),
     el("p", { class: "incident-foot" }, incident.help ? el("a", { href: `${base}/help/${encodeURIComponent(incident.help)}` }, "What this means") : null),
   ].filter(Boolean);
@@ -103,6 +104,13 @@ function path(incident, onShow) {
   const more = incident.origin.followed + 1 - rows.length;
   if (more > 0) rows.push(el("li", { class: "muted" }, `and ${formatCount(more)} more`));
   return el("ol", { class: "incident-path", "aria-label": "Where it began and what followed" }, ...rows);
+}
+
+/** Small curves around the first step; their code comes with the first incident. */
+function curves(incident, store) {
+  const element = el("div", { class: "incident-curves" });
+  import("./incident_sparks.js").then(({ mount: mountCurves }) => mountCurves(element, store, incident), toastError);
+  return element;
 }
 
 function evidence(incident) {
