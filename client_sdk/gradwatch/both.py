@@ -19,6 +19,10 @@ class Both:
     capture: Capture
     local: LocalNorms
 
+    @property
+    def next_step(self) -> int:
+        return self.capture.next_step
+
     def scalar_step(self) -> int:
         return self.capture.scalar_step()
 

@@ -32,6 +32,10 @@ _BATCHES_KEPT: Final = 50
 class CaptureLike(Protocol):
     """What a run needs of :class:`gradwatch.torch_.capture.Capture`."""
 
+    @property
+    def next_step(self) -> int:
+        """Index of the coming step."""
+
     def scalar_step(self) -> int:
         """The step that a scalar logged now belongs to."""
 
@@ -179,11 +183,17 @@ class Run:
         """Says that another part of training begins, such as "warm-up" or "fine-tune": what is normal is learnt anew."""
         self.mark("phase", name=str(name))
 
-    def batch(self, *, ids: Any) -> None:
-        """Which samples the coming step sees. The last 50 are kept here, and sent only when something goes wrong."""
+    def batch(self, *, ids: Any = None, size: Any = None, tokens: Any = None) -> None:
+        """What the coming step sees. The last 50 ``ids`` (which samples) are kept here, and sent only when something goes
+        wrong; ``size`` and ``tokens`` are the scalars ``batch/size`` and ``batch/tokens``, of several micro-batches the mean.
+        """
         if not self._inert:
             with self._shield.guard("run.batch"):
-                self._batches.append((self._scalar_step() + 1, ids))
+                step = self._outbox.last_step + 1 if self._capture is None else self._capture.next_step
+                if ids is not None:
+                    self._batches.append((step, ids))
+                counts = {"batch/size": size, "batch/tokens": tokens}
+                self._log({name: count for name, count in counts.items() if count is not None}, step)
 
     def record(self, step: int, norms: Mapping[str, Any], **scalars: Any) -> None:
         """One step of any framework: gradient norms by layer (numbers), and scalars. Steps must rise."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tests.client.serving import serving
 
 import gradwatch
@@ -58,6 +59,30 @@ def test_steps_of_any_framework(server: tuple[FakeServer, str], capsys: pytest.C
     assert isinstance(mark, Mark) and mark.data == {"path": "last.pt"} and mark.step == 49
     assert isinstance(bye, Bye) and bye.state == "finished"
     assert run.url in capsys.readouterr().err
+
+
+def test_a_batch_belongs_to_the_coming_step(server: tuple[FakeServer, str]) -> None:
+    fake, url = server
+    weight = torch.nn.Parameter(torch.ones(2))
+    model = torch.nn.ParameterList([weight])
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    with gradwatch.watch(model, optimizer, server=url, start_step=7) as run:
+        for step in range(3):
+            for part in (1, 2):
+                run.batch(ids=[step, part], size=10 * step + part, tokens=100 * part if step else None)
+                (weight**2).sum().backward()
+            optimizer.step()
+    assert fake.stream.scalar("batch/size") == {7: 1.5, 8: 11.5, 9: 21.5}
+    assert fake.stream.scalar("batch/tokens") == {8: 150.0, 9: 150.0}
+
+
+def test_a_batch_of_any_framework_belongs_to_the_step_recorded_next(server: tuple[FakeServer, str]) -> None:
+    fake, url = server
+    with gradwatch.watch(server=url) as run:
+        for step in range(3):
+            run.batch(size=8 + step)
+            run.record(step, {"a": 1.0})
+    assert fake.stream.scalar("batch/size") == {0: 8.0, 1: 9.0, 2: 10.0}
 
 
 def test_an_exception_in_the_block_is_the_runs_end(server: tuple[FakeServer, str]) -> None:

@@ -66,6 +66,8 @@ class BackwardWatch:
 
     def passes(self, columns: npt.NDArray[np.intp]) -> int:
         """A number that rises with every backward through the models of these columns."""
+        if self._catalog.single:
+            return self._passes[0]
         return sum(self._passes[model] for model in self._catalog.models_of(columns))
 
     def stepped(self, number: int, optimizer: Optimizer) -> None:

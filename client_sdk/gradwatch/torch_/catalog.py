@@ -49,6 +49,8 @@ class Catalog:
             if not isinstance(cast(object, model), nn.Module):
                 raise ConfigError(f"watch() takes torch modules, not {type(model).__name__}")
         self._models = [weakref.ref(model) for model in modules]
+        self.single = len(modules) == 1
+        """Whether there is one model, number 0."""
         self._prefixes = (
             [f"{name}." if name else "" for name in models]
             if isinstance(models, Mapping)
@@ -119,7 +121,7 @@ class Catalog:
 
     def models_of(self, columns: npt.NDArray[np.intp]) -> set[int]:
         """Which models these columns belong to."""
-        return {0} if len(self._models) == 1 else {self._owners[column] for column in columns}
+        return {0} if self.single else {self._owners[column] for column in columns}
 
     def trainable_models(self) -> set[int]:
         """The models that have a parameter that is not frozen."""

@@ -68,13 +68,13 @@ class Norms:
 
     def __init__(self, columns: Columns) -> None:
         self.columns = columns
-        self._norms: list[tuple[Columns, list[float]]] = []
+        self._norms: list[tuple[Columns | range, list[float]]] = []
         self._squares: list[tuple[Columns, list[float]]] = []
         self._exact: dict[int, tuple[float, float, int]] = {}
         self._device: list[tuple[Columns, HostCopy]] = []
         self._scales: list[Later | Now] = []
 
-    def set_norms(self, positions: Columns, norms: list[float]) -> None:
+    def set_norms(self, positions: Columns | range, norms: list[float]) -> None:
         """Norms of ``positions``."""
         self._norms.append((positions, norms))
 
@@ -232,19 +232,23 @@ def norms_of(grads: Sequence[Tensor], columns: Columns, known: Tensor | None = N
     """Norms of any gradients. ``known [len(grads)]`` are their L2 norms where somebody has computed them
     already, none of them rounded to half precision."""
     norms = Norms(columns)
+    serves = known is not None and type(known) is torch.Tensor and known.dtype in _NUMPY
+    if known is not None and serves and known.is_cpu:
+        # After a backward the caches are cold, and each function called here costs ten times what it does in a loop.
+        _take_known(norms, range(len(columns)), grads, known.tolist())
+        return norms
     positions = np.arange(len(columns))
-    if known is not None and _usable(known, grads):
-        if known.device.type == "cpu":
-            _take_known(norms, positions, grads, known.tolist())
-        else:
-            largest = torch.stack(torch._foreach_norm(list(grads), math.inf))
-            norms.set_device(positions, HostCopy(torch.stack([known.detach().float(), largest.float()])))
+    if known is not None and serves and _on_one_device(grads, known.device):
+        largest = torch.stack(torch._foreach_norm(list(grads), math.inf))
+        norms.set_device(positions, HostCopy(torch.stack([known.detach().float(), largest.float()])))
     else:
         _read_any(norms, positions, grads)
     return norms
 
 
-def _take_known(norms: Norms, positions: Columns, grads: Sequence[Tensor], values: list[float]) -> None:
+def _take_known(
+    norms: Norms, positions: Columns | range, grads: Sequence[Tensor], values: list[float]
+) -> None:
     norms.set_norms(positions, values)
     _look_again(norms, positions, values, _TINY_NORM, lambda k: _numbers(_dense(grads[k])))
 
@@ -270,13 +274,10 @@ def _form(grad: Tensor) -> str:
     return "huge" if grad.is_contiguous() else "middle"
 
 
-def _usable(known: Tensor, grads: Sequence[Tensor]) -> bool:
-    """Norms computed by somebody else serve if they are plain; on a device only if max-abs can be had beside them in one
-    go."""
-    if type(known) is not torch.Tensor or known.dtype not in _NUMPY:
-        return False
-    return known.device.type == "cpu" or all(
-        type(grad) in _PLAIN and grad.device == known.device and grad.layout is torch.strided and grad.numel()
+def _on_one_device(grads: Sequence[Tensor], device: torch.device) -> bool:
+    """Whether max-abs of all of them can be had in one go."""
+    return all(
+        type(grad) in _PLAIN and grad.device == device and grad.layout is torch.strided and grad.numel()
         for grad in grads
     )
 
@@ -369,7 +370,11 @@ def _chunked(view: Numbers) -> float:
 
 
 def _look_again(
-    norms: Norms, positions: Columns, values: list[float], tiny: float, view: Callable[[int], Numbers]
+    norms: Norms,
+    positions: Columns | range,
+    values: list[float],
+    tiny: float,
+    view: Callable[[int], Numbers],
 ) -> None:
     """Exact norms with max-abs and counts for values that overflowed, are not finite, or are below ``tiny``."""
     if math.isfinite(sum(values)) and min(values, default=1.0) >= tiny:

@@ -104,6 +104,8 @@ def defer(value: Any) -> Later | Now | None:
     if type(value) is float:
         return Now(value)
     if isinstance(value, Tensor):
+        if type(value) is Tensor and value.is_cpu and value.numel() == 1 and not value.is_complex():
+            return Now(float(value.item()))
         return _defer_tensor(value)
     if isinstance(value, (np.ndarray, np.generic)):
         usable = value.size == 1 and value.dtype.kind in "biuf"
