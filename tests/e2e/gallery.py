@@ -93,7 +93,7 @@ def views(share: str) -> list[View]:
     """Every picture but those of a server that is gone."""
     return [
         View("runs", "/"),
-        View("runs-chosen", "/", choose_runs, desk=True),
+        View("runs-chosen", "/", choose_runs),
         View("runs-menu", "/", menu),
         View("runs-none", "/?q=nothing+like+it"),
         View("run-live", "/runs/live", painted),

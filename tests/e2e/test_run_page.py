@@ -122,3 +122,13 @@ def test_what_the_script_did_is_listed_with_what_came_of_it(
     page.wait_for_url("**at=300*")
     drawn(owner, calm)
     expect(owner.context.pages[-1].locator("#actions")).to_be_hidden()
+
+
+def test_runs_are_chosen_for_comparison_on_a_phone(owner: Watched, calm: str, exploding: str) -> None:
+    page = owner.open("/")
+    page.set_viewport_size({"width": 390, "height": 844})
+    for run in (calm, exploding):
+        page.locator(f"tr[data-run='{run}']").get_by_role("checkbox").check()
+    expect(page.get_by_role("button", name="Compare")).to_be_in_viewport()
+    expect(page.locator("tbody .group .muted").first).to_have_text(re.compile(r"runs?, .*\d\s.?B"))
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390

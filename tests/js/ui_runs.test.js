@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { createQueue } from "../../static/js/ui/queue.js";
-import { arrange, durationOf, parseTags, standingOf, startedText } from "../../static/js/ui/runs_text.js";
+import { formatBytes } from "../../static/js/core/format.js";
+import { arrange, databaseText, durationOf, parseTags, standingOf, startedText, storedText } from "../../static/js/ui/runs_text.js";
 import { pointsOf, sparkPath } from "../../static/js/ui/sparkline.js";
 
 const NOW = 1_700_000_000;
@@ -107,4 +108,12 @@ test("the queue runs so many jobs at a time and goes on after a failure", async 
   const results = await Promise.allSettled([false, true, false, false].map((fail) => queue.run(job(fail))));
   assert.equal(most, 2);
   assert.deepEqual(results.map(({ status }) => status), ["fulfilled", "rejected", "fulfilled", "fulfilled"]);
+});
+
+test("what runs take on the disk is told where it is known", () => {
+  assert.equal(storedText([{ bytes: 0 }, {}]), "");
+  assert.equal(storedText([{ bytes: 1.5e6 }, { bytes: 2.5e6 }, {}]), formatBytes(4e6));
+  assert.equal(databaseText(null), "");
+  assert.equal(databaseText({ bytes: 4e6, max_bytes: 0 }), `All runs take ${formatBytes(4e6)} on the disk.`);
+  assert.equal(databaseText({ bytes: 4e6, max_bytes: 1e10 }), `All runs take ${formatBytes(4e6)} of at most ${formatBytes(1e10)} on the disk.`);
 });

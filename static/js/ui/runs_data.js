@@ -4,6 +4,7 @@
 //   writes to the store:
 //     runs     Map id -> RunOut of what is loaded
 //     healths  Map id -> {state, sentence} of those that the health engine judged
+//     database {bytes, max_bytes}, null for those who may not know
 //     total    how many there are under the filters, null before the first answer
 //     loading  whether an answer is under way
 //     problem  sentence, "" when all is well
@@ -45,8 +46,8 @@ export function createRuns(store) {
     try {
       const page = await api.get("/runs", { ...filters, limit: PAGE, offset });
       if (mine !== turn) return false;
-      put(page.runs, { fresh });
-      store.set({ total: page.total, problem: "", loading: false });
+      put(page.runs.map((run) => ({ ...run, bytes: page.bytes?.[run.id] })), { fresh });
+      store.set({ database: page.database ?? null, total: page.total, problem: "", loading: false });
       await fetchHealth(page.runs);
       return page.runs.length === PAGE;
     } catch (error) {

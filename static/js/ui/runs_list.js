@@ -11,7 +11,7 @@ import { byUrgency } from "./alerts.js";
 import { el, setText } from "./element.js";
 import { createRow } from "./runs_row.js";
 import { createSparks } from "./runs_sparks.js";
-import { arrange } from "./runs_text.js";
+import { arrange, databaseText, storedText } from "./runs_text.js";
 
 const CHUNK = 120;
 const HEADS = [
@@ -90,7 +90,8 @@ export function mount(element, store, { onMenu, more }) {
       draw(true);
     };
     const name = el("button", { class: "group-name", type: "button", "aria-expanded": String(!closed), onclick: toggle }, project || "(no project)");
-    const count = el("span", { class: "muted" }, `${plural(runs.length, "run")}${running ? `, ${formatCount(running)} running` : ""}`);
+    const facts = [plural(runs.length, "run"), running ? `${formatCount(running)} running` : "", storedText(runs)];
+    const count = el("span", { class: "muted" }, facts.filter(Boolean).join(", "));
     return el("tr", { class: "group" }, el("th", { colspan: HEADS.length + (owner ? 2 : 0), scope: "rowgroup" }, name, " ", count));
   }
 
@@ -168,9 +169,9 @@ function head(owner) {
   return el("thead", {}, el("tr", {}, owner ? hidden("check", "Select") : null, ...cells, owner ? hidden("menu", "Actions") : null));
 }
 
-function endText({ runs, total, loading }) {
+function endText({ runs, total, loading, database }) {
   if (loading) return "Loading...";
-  return total !== null && runs.size < total ? `${formatCount(runs.size)} of ${formatCount(total)} runs loaded` : "";
+  return total !== null && runs.size < total ? `${formatCount(runs.size)} of ${formatCount(total)} runs loaded` : databaseText(database);
 }
 
 function choose(store, id, checked) {

@@ -5,7 +5,7 @@
 
 import { formatCount, formatDuration, formatNumber, formatRate, formatTime, formatUtc, numberOf } from "../core/format.js";
 import { el, icon, setAttribute, setText } from "./element.js";
-import { durationOf, standingOf, startedText, toneOf } from "./runs_text.js";
+import { durationOf, standingOf, startedText, storedText, toneOf } from "./runs_text.js";
 import { sparkline } from "./sparkline.js";
 
 const cell = (name, ...children) => el("td", { class: `c-${name}` }, ...children);
@@ -78,6 +78,8 @@ function paint(parts, element, run, now, { base, knownOf }) {
   paintValue(parts.normText, run.summary?.global_grad_norm);
   paintValue(parts.lossText, run.summary?.loss);
   setText(parts.step, run.last_step < 0 ? "" : formatCount(run.last_step));
+  const stored = storedText([run]);
+  setAttribute(parts.step, "title", stored ? `${stored} on the disk` : null);
   setText(parts.rate, running ? formatRate(run.steps_per_s) : "");
   setText(parts.age, run.last_time ? formatDuration(now - run.last_time) : "");
   setText(parts.started, startedText(run.created_at, now));

@@ -1,6 +1,6 @@
 // What the runs list says about a run. Pure.
 
-import { formatCount, formatDuration, plural } from "../core/format.js";
+import { formatBytes, formatCount, formatDuration, plural } from "../core/format.js";
 
 const TONES = { running: "live", failed: "ended-badly", killed: "ended-badly", lost: "warning", preempted: "", finished: "" };
 const QUIET_AFTER = 60;
@@ -64,6 +64,19 @@ export function startedText(seconds, nowSeconds) {
   if (date.getTime() >= midnight - 86_400_000) return `yesterday ${time}`;
   const sameYear = date.getFullYear() === now.getFullYear();
   return date.toLocaleDateString("en-GB", { day: "numeric", month: "short", ...(sameYear ? {} : { year: "numeric" }) });
+}
+
+/** What some runs take on the disk together, "" when it isn't known of any. */
+export function storedText(runs) {
+  const sizes = runs.map(({ bytes }) => bytes).filter((bytes) => bytes > 0);
+  return sizes.length > 0 ? formatBytes(sizes.reduce((sum, bytes) => sum + bytes, 0)) : "";
+}
+
+/** What the whole database takes, and where it stops. */
+export function databaseText(database) {
+  if (!database) return "";
+  const limit = database.max_bytes > 0 ? ` of at most ${formatBytes(database.max_bytes)}` : "";
+  return `All runs take ${formatBytes(database.bytes)}${limit} on the disk.`;
 }
 
 export const SORTS = {
