@@ -114,6 +114,11 @@ LEARNING: Final[tuple[Cause, ...]] = (
             _WEIGHT_JUMP,
             Sign(3, "the learning rate rose before", lambda f: f.sudden_lr),
             Sign(3, "the updates are large against the weights", lambda f: f.witness and f.ratio_high),
+            Sign(
+                3,
+                "the loss went far beyond its start, with inputs as large as before",
+                lambda f: f.loss_peak > 4.0 * f.loss_start and f.input_rms > 0 and not f.input_rose,
+            ),
         ),
         remedies=("check_input", "clip_norm", "phase", "checkpoint"),
         help="exploding",

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from .baseline import median
+from .excuses import first_module, input_scale
 from .incidents import Finding, Origin, Share
 from .layout import Layout
 from .locate import depth_gain, forward_gain
-from .memory import TINY_LOG2, Memory, Row
+from .memory import Memory, Row
 
 __all__ = ["Facts", "gather"]
 
@@ -58,6 +59,8 @@ class Facts:
     loss: float
     loss_start: float
     loss_before: float
+    loss_peak: float
+    """The highest median of three losses since it rose, NaN when it stands as usual."""
     improved: float
     loss_finite: bool
     gain: float
@@ -149,7 +152,7 @@ def gather(
         tensors=tuple(layout.names[i] for i in tensors),
         modules=tuple(dict.fromkeys(layout.tensors[i].module for i in tensors)),
         recurrent_leads=any("_hh" in name or "recurrent" in name for name in lead),
-        first_layer=bool(origin.tensor) and origin.module == _first_module(layout),
+        first_layer=bool(origin.tensor) and origin.module == first_module(layout),
         never_alive=bool(tensors) and not bool(memory.alive[tensors].any()),
         checkpoint=max((c for c in memory.checkpoints if c <= finding.step), default=-1),
         lr_change=_lr_change(memory, finding.step),
@@ -172,25 +175,10 @@ def _of_matrix(layout: Layout, tensors: list[int]) -> dict[str, Any]:
 
 
 def _of_input(memory: Memory, layout: Layout, step: int, shares: tuple[Share, ...]) -> dict[str, Any]:
-    first = _first_module(layout)
+    first = first_module(layout)
     held = sum(s.share for s in shares if s.name.rpartition(".")[0] == first)
-    pair = next((p for p in layout.pairs if layout.tensors[p[0]].module == first), None)
-    unknown = {"input_rms": math.nan, "input_rose": False, "first_layer_share": held}
-    steps, rows = memory.window(128)
-    # A norm after the layer makes the bias's gradient cancel over samples: the ratio says nothing then.
-    if pair is None or not len(steps) or layout.normalised:
-        return unknown
-    logs = rows[:, list(pair)].astype(np.float64)
-    logs[~np.isfinite(logs) | (logs <= TINY_LOG2)] = np.nan
-    ratio = logs[:, 0] - logs[:, 1]
-    since, before = ratio[steps >= step], ratio[steps < step]
-    since, before = since[np.isfinite(since)][:16], before[np.isfinite(before)]
-    if not len(since):
-        return unknown
-    log = float(np.median(since))
-    rose = len(before) > 0 and log - float(np.median(before)) > 3.3
-    width = math.sqrt(max(layout.tensors[pair[0]].fan_in or 1, 1))
-    return {"input_rms": 2.0 ** min(log, 1000.0) / width, "input_rose": rose, "first_layer_share": held}
+    rms, rose = input_scale(memory, layout, step)
+    return {"input_rms": rms, "input_rose": rose, "first_layer_share": held}
 
 
 def _of_norms(memory: Memory, step: int) -> dict[str, Any]:
@@ -224,6 +212,7 @@ def _of_steps(memory: Memory) -> dict[str, Any]:
         "loss": loss.near,
         "loss_start": loss.start,
         "loss_before": loss.base,
+        "loss_peak": memory.episode.peak if memory.episode.open else math.nan,
         "improved": loss.improved,
         "loss_finite": loss.n > 0 and not loss.bad,
         "scaled": memory.scaled,
@@ -259,10 +248,6 @@ def _middle(row: Row | None, q: float) -> float:
         return math.nan
     finite = row[np.isfinite(row)]
     return float(np.quantile(finite, q)) if len(finite) else math.nan
-
-
-def _first_module(layout: Layout) -> str:
-    return next((layout.tensors[int(i)].module for i in layout.order if layout.trainable[i]), "")
 
 
 def _lr_change(memory: Memory, onset: int) -> float:

@@ -171,11 +171,16 @@ class LossTrack:
         return self._never_better()
 
     def _never_better(self) -> int:
-        """Above where it began, and never below: what a rate that is too high from the start looks like."""
+        """Above where it began, and never below: what a rate that is too high from the start looks like.
+
+        A loss that wanders at first may have been a little below; it is told once it is three times where it began.
+        """
         if self.n < 40:
             return NORMAL
         began = median(self.first[:3])
-        if not (began > 0 and self.near > 1.5 * began and self.best > 1.2 * began):
+        above = self.near > 1.5 * began and self.best > 1.2 * began
+        far = self.near > 3.0 * began and self.best > 0.8 * began
+        if not (began > 0 and (above or far)):
             return NORMAL
         self.base = began
         return ELEVATED

@@ -163,6 +163,8 @@ class Memory:
         norms = frame.rows.get("grad_norm")
         if not self._is_overflow(frame) and norms is not None:
             self._take_norms(frame, _true_norms(frame, norms))
+            if self.tracker.ready and self.x - self.mean >= 3.0 and layout.family == "sgd":
+                self._note_update(frame, norms, layout)
         self._take_samples(frame, layout)
 
     def _take_run(self, frame: Frame) -> None:
@@ -324,6 +326,16 @@ class Memory:
         else:
             self.ratio_mean += 0.1 * (min(log, self.ratio_mean + 3.0) - self.ratio_mean)
 
+    def _note_update(self, frame: Frame, norms: Row, layout: Layout) -> None:
+        """Notes a step that changed the weights by a fifth or more: SGD's is the LR times the gradient, or larger."""
+        clipped = frame.number("clip_coef")
+        rate = self.lr * (clipped if clipped == clipped else 1.0)
+        good = layout.matrix & (self.weights > 0) & np.isfinite(norms)
+        if rate > 0 and good.any():
+            ratio = rate * middle(norms[good] / self.weights[good])
+            if ratio > 0.2:
+                self.ratio_high_step, self.ratio_peak = frame.step, max(self.ratio_peak, ratio)
+
     def take_loss(self, step: int, value: float) -> None:
         """Takes one logged loss in."""
         self.loss.learn(step, value)
@@ -351,11 +363,13 @@ class Memory:
             return math.nan
         return median(islice(reversed(self.xs), last))
 
-    def window(self, last: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    def window(
+        self, last: int, only: list[int] | None = None
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Steps ``[k]`` and log2 norms ``[k, tensors]`` of the last ``last`` frames (at most 128), oldest first."""
         k = min(last, self.frames, RING)
-        slots = np.arange(self.frames - k, self.frames) % RING
-        return self.ring_steps[slots], self.ring[slots]
+        at = np.arange(self.frames - k, self.frames) % RING
+        return self.ring_steps[at], self.ring[at] if only is None else self.ring[at[:, None], only]
 
     def update_high(self, within: int = 20) -> bool:
         """Whether the update ratio stood far above its own past within the last ``within`` steps."""
@@ -369,14 +383,6 @@ class Memory:
         """Whether the learning rate was raised by a fifth or more, at once or bit by bit, in the last ``within`` steps."""
         jumped = self.lr_change > 1.2 and 0 <= self.step - self.lr_change_step <= within
         return jumped or (len(self.lrs) > 1 and self.lrs[-1] > 1.2 * self.lrs[0])
-
-    def excuses_loss(self) -> bool:
-        """Whether a raised loss may be new data: LR and updates known and as ever, and the jump young or falling."""
-        if not self.episode.open or self.lr != self.lr or self.ratio != self.ratio or self.loss.n < 110:
-            return False
-        if self.lr_rose() or self.update_high(60) or self.weight_moved():
-            return False
-        return self.episode.fresh(self.loss) or self.episode.falling(self.loss)
 
 
 def _longer(values: npt.NDArray[Any], width: int, fill: float) -> npt.NDArray[Any]:

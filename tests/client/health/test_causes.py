@@ -55,6 +55,16 @@ def test_new_data_is_told_from_a_rate_that_is_too_high() -> None:
     assert one(story).causes[0].key == "data_changed"
 
 
+def test_a_loss_far_beyond_its_start_with_the_same_inputs_is_not_blamed_on_the_data() -> None:
+    """Nobody saw the weights: unsure, or another cause, but not new data."""
+    story = Story(330, seed=1)
+    story.norms[200:] *= 400
+    story.loss[200:] *= 100
+    found = one(story)
+    assert found.unsure
+    assert all(c.certainty == "low" for c in found.causes)
+
+
 def test_the_clip_limit_is_one_and_a_half_times_the_95th_percentile_before_the_trouble() -> None:
     story = lr_jump()
     found = one(story)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gradwatch.health.losses import ELEVATED, LossTrack
+
 from .conftest import Story, loud, told
 
 
@@ -31,6 +33,35 @@ def test_the_same_jump_after_a_raise_of_the_rate_is_not_excused() -> None:
     (found,) = loud(story.watch())
     assert found.kind == "diverging"
     assert found.causes[0].key == "lr_too_high"
+
+
+def test_the_same_jump_with_inputs_that_grew_tenfold_is_not_excused() -> None:
+    """The gradient of the first weight over that of its bias tells the input's size."""
+    story = Story(400, seed=2)
+    story.loss[200:] *= 1 + 4 * np.exp(-np.arange(200) / 15)
+    assert loud(story.watch()) == []
+    story.norms[200:, 0] *= 20
+    assert {i.kind for i in loud(story.watch())} == {"exploding"}
+
+
+def test_the_same_jump_after_one_step_that_threw_the_weights_over_is_not_excused() -> None:
+    """With SGD an update that no sample saw follows from the gradient; Adam's is of the usual size."""
+    story = Story(400, seed=2)
+    story.sampled["weight_norm"] = np.full_like(story.norms, 5.0)
+    story.run["lr"][:] = 0.05
+    story.norms[201] *= 300
+    story.loss[202:] *= 1 + 4 * np.exp(-np.arange(198) / 15)
+    assert loud(story.watch()) == []
+    assert [i.kind for i in loud(story.watch(optimizers=[{"class": "SGD", "lr": 0.05}]))] == ["diverging"]
+
+
+def test_a_loss_that_wanders_and_then_leaves_for_good_is_told() -> None:
+    track = LossTrack()
+    rng = np.random.default_rng(0)
+    for step in range(90):
+        course = 0.95 if step < 15 else min(1 + 0.15 * (step - 15), 4.0)
+        track.learn(step, 4.0 * course * 2 ** rng.normal(0, 0.4))
+    assert track.level == ELEVATED
 
 
 def test_losses_below_zero_never_alarm() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from ..baseline import mad, median
+from ..excuses import may_be_new_data
 from ..incidents import Evidence, Finding, Origin, Severity
 from ..layout import Layout
 from ..losses import CRITICAL, ELEVATED, RAISED
@@ -18,7 +19,7 @@ __all__ = ["Diverging", "Oscillating", "Overfitting", "Stalled"]
 class Diverging:
     """A loss that stays far above its baseline (science notes, D4: no false alarm in 87,000 healthy steps).
 
-    What looks like new data (:meth:`Memory.excuses_loss`) stays info as long as it keeps falling.
+    What looks like new data (:func:`may_be_new_data`) stays info as long as it keeps falling.
     """
 
     told: bool = False
@@ -30,7 +31,7 @@ class Diverging:
         if not self.told:
             return None
         severity: Severity = "info"
-        if not (loss.signed or layout.adversarial or memory.excuses_loss()):
+        if not (loss.signed or layout.adversarial or may_be_new_data(memory, layout)):
             lasting = loss.level == ELEVATED or episode.lasting(loss)
             severity = "critical" if loss.level == CRITICAL else "warning" if lasting else "info"
         text = (

@@ -10,6 +10,7 @@ from itertools import islice
 import numpy as np
 
 from ..baseline import median, theil_sen
+from ..excuses import may_be_new_data
 from ..incidents import Evidence, Finding, Origin, Severity
 from ..layout import Layout
 from ..locate import depth_gain, due, forward_gain
@@ -34,7 +35,7 @@ def times(log2_rise: float) -> str:
 def corroborated(memory: Memory, layout: Layout) -> Severity:
     """How grave a rise of the gradients is, by what the loss and the updates say."""
     loss = memory.loss
-    if not (memory.excuses_loss() or loss.signed or layout.adversarial):
+    if not (may_be_new_data(memory, layout) or loss.signed or layout.adversarial):
         if loss.level >= CRITICAL:
             return "critical"
         if loss.level >= ELEVATED or loss.raised():
