@@ -23,6 +23,10 @@ class Both:
     def next_step(self) -> int:
         return self.capture.next_step
 
+    def look_closely(self, steps: int) -> None:
+        self.capture.look_closely(steps)
+        self.local.look_closely(self.next_step + steps)
+
     def scalar_step(self) -> int:
         return self.capture.scalar_step()
 

@@ -19,7 +19,7 @@ from .notebook import as_the_notebook_says
 from .protocol import Welcome, auth
 from .transport import Target
 
-__all__ = ["LocalLinks", "RunLinks", "code_request", "fetch_code"]
+__all__ = ["LocalLinks", "NoLinks", "RunLinks", "code_request", "fetch_code"]
 
 HTTP_TIMEOUT_S: Final = 2.0
 
@@ -164,3 +164,17 @@ def fetch_code(server: str, key: str) -> str:
     except (OSError, ValueError, AttributeError):
         return ""
     return code if isinstance(code, str) and code.isascii() and len(code) <= 200 else ""
+
+
+class NoLinks:
+    """Of a run that can be seen nowhere."""
+
+    url = ""
+
+    def signed_url(self) -> str:
+        """None."""
+        return ""
+
+    def epilogue(self, delivered: bool) -> str:
+        """Nothing."""
+        return ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
@@ -13,6 +12,8 @@ from .actors import Actor, Actors
 from .console import Console, in_notebook
 from .errors import ConfigError
 from .exits import EXITS, state_of
+from .flight import AFTER, Flight
+from .links import NoLinks
 from .masks import plain
 from .outbox import MarkPoint, Outbox, ScalarPoint
 from .protocol.messages import EndState, Incident
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["CaptureLike", "Health", "JudgeLike", "Links", "NullRun", "Run", "read_number"]
 
 _STATES: Final = ("finished", "failed", "killed", "preempted")
-_BATCHES_KEPT: Final = 50
 
 
 class CaptureLike(Protocol):
@@ -38,6 +38,9 @@ class CaptureLike(Protocol):
 
     def scalar_step(self) -> int:
         """The step that a scalar logged now belongs to."""
+
+    def look_closely(self, steps: int) -> None:
+        """The coming ``steps`` are measured in full; from any thread."""
 
     def detach(self) -> None:
         """Takes every hook away; harmless the second time."""
@@ -126,7 +129,7 @@ class Run:
         self._capture: CaptureLike | None = None
         self._recorder = Recorder(outbox)
         self._note: tuple[EndState, str, int | None] | None = None
-        self._batches: deque[tuple[int, Any]] = deque(maxlen=_BATCHES_KEPT)
+        self._flight = Flight()
         self._told: set[str] = set()
         self._actors = Actors(shield)
         self._ended = False
@@ -184,14 +187,14 @@ class Run:
         self.mark("phase", name=str(name))
 
     def batch(self, *, ids: Any = None, size: Any = None, tokens: Any = None) -> None:
-        """What the coming step sees. The last 50 ``ids`` (which samples) are kept here, and sent only when something goes
-        wrong; ``size`` and ``tokens`` are the scalars ``batch/size`` and ``batch/tokens``, of several micro-batches the mean.
+        """What the coming step sees. The last ``ids`` (which samples) are kept here, and those of 50 steps sent when an incident
+        opens; ``size`` and ``tokens`` are the scalars ``batch/size`` and ``batch/tokens``, of several micro-batches the mean.
         """
         if not self._inert:
             with self._shield.guard("run.batch"):
                 step = self._outbox.last_step + 1 if self._capture is None else self._capture.next_step
                 if ids is not None:
-                    self._batches.append((step, ids))
+                    self._flight.note(step, ids)
                 counts = {"batch/size": size, "batch/tokens": tokens}
                 self._log({name: count for name, count in counts.items() if count is not None}, step)
 
@@ -304,12 +307,16 @@ class Run:
             capture.detach()
 
     def on_incident(self, incident: Incident) -> None:
-        """Sends which samples the last steps saw when the server finds something wrong, and tells who acts on it."""
+        """Tells who acts on it; when it opens, sends which samples the steps before saw and measures those after in full."""
         self._actors.incident(incident)
-        if incident.open and self._batches:
-            batches = [{"step": step, "ids": ids} for step, ids in self._batches]
-            self._batches.clear()
-            self._mark("batches", {"incident": incident.id, "batches": batches})
+        capture = self._capture
+        if self._inert or not self._flight.opened(incident):
+            return
+        with self._shield.guard("the flight recorder"):
+            for data in self._flight.marks(incident):
+                self._outbox.put_mark(MarkPoint(max(incident.step, 0), self._clock(), "flight", data))
+            if capture is not None:
+                capture.look_closely(AFTER)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -368,16 +375,6 @@ class Run:
             self._console.tell(sentence)
 
 
-class _NoLinks:
-    url = ""
-
-    def signed_url(self) -> str:
-        return ""
-
-    def epilogue(self, delivered: bool) -> str:
-        return ""
-
-
 class NullRun(Run):
     """A run that records nothing: ``mode="disabled"``. Every verb is there and does nothing."""
 
@@ -390,7 +387,7 @@ class NullRun(Run):
             outbox=Outbox(),
             thread=None,
             shield=Shield(console.tell),
-            links=_NoLinks(),
+            links=NoLinks(),
             console=console,
         )
         self.make_inert()

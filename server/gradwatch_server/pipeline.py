@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 from gradwatch.errors import GradwatchError
 from gradwatch.protocol import Heartbeat, Hello, Record
 
+from .flight import FLIGHT_MARK
 from .hub import Event, Hub, Update
 from .models import GroupInfo, Run, RunMark, StoredBlock, TensorInfo
 from .plain import PRIVATE, run_plain, status_plain
@@ -272,6 +273,8 @@ class Pipeline:
             stored.set_result(done.result())
 
     def _announce_mark(self, mark: RunMark) -> None:
+        if mark.kind == FLIGHT_MARK:
+            return
         data = {"step": mark.step, "time": mark.time, "kind": mark.kind, "data": mark.data}
         self.hub.announce(Event(kind="mark", run=mark.run_id, data=data, revision=mark.revision))
 

@@ -7,6 +7,7 @@ import { installBrowser } from "./browser.js";
 
 installBrowser();
 const { topShares } = await import("../../static/js/ui/inspector.js");
+const { textOf } = await import("../../static/js/ui/batch_ids.js");
 const { outlineOf } = await import("../../static/js/ui/chart_traces.js");
 const { queryOf, stateOf } = await import("../../static/js/ui/run_address.js");
 const { concerns } = await import("../../static/js/ui/run_charts.js");
@@ -79,4 +80,9 @@ test("what clipping would have done, in words and on the slider", async () => {
   assert.equal(whatIfText({ share: 0.032, looked_at: 1500 }).replaceAll("\u00a0", " "), "would have clipped 3.2 % of 1,500 steps in view");
   assert.match(whatIfText({ share: 1e-5, looked_at: 20000 }), /less than 0\.1/);
   for (const limit of [0.3, 1, 2.5, 15]) assert.ok(Math.abs(Math.log2(limitAt(notchOf(limit, 1), 1) / limit)) < 0.03);
+});
+
+test("batch ids are text to copy, which says how many are left out", () => {
+  assert.equal(textOf({ ids: [3, "a.jpg"], count: 2 }), "3, a.jpg");
+  assert.equal(textOf({ ids: [3], count: 41 }), "3, and 40 more");
 });

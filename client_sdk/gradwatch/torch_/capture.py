@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Capture"]
 
-
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
 _MEASURERS: Final = 16
@@ -148,6 +147,10 @@ class Capture:
         """The step that a scalar logged now belongs to (see :class:`~.steps.Steps`)."""
         self._backward.poll()
         return self._steps.scalar_step()
+
+    def look_closely(self, steps: int) -> None:
+        """Takes sampled statistics at each of the coming ``steps``; from any thread."""
+        self._sampler.cadence.closely_until = self.next_step + steps
 
     def describe_optimizers(self) -> tuple[dict[str, Any], ...]:
         """Class and hyperparameters of the optimizers known so far, as plain JSON."""

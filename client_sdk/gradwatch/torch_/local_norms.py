@@ -47,18 +47,26 @@ class LocalNorms:
         self._wrap = wrap
         self._only = only
         self._every = every
+        self._closely_until = 0
         self._hooks: list[Any] = []
         self._norms: dict[int, torch.Tensor] = {}
 
     def put(self, frame: PendingFrame) -> None:
         """Takes a frame in the training thread, and hands it on."""
-        sampled, copies = frame.step > 0 and frame.step % self._every == 0, self._take()
+        sampled, copies = frame.step > 0 and self._due(frame.step), self._take()
         if sampled and copies:
             self._put(_WithNorm(frame, copies))
         elif not self._only:
             self._put(frame)
-        if (frame.step + 1) % self._every == 0:
+        if self._due(frame.step + 1):
             self._arm()
+
+    def look_closely(self, until: int) -> None:
+        """Samples every step before ``until``; from any thread."""
+        self._closely_until = until
+
+    def _due(self, step: int) -> bool:
+        return step % self._every == 0 or step < self._closely_until
 
     def detach(self) -> None:
         """Removes the hooks."""

@@ -46,6 +46,9 @@ _EVERY: Final = 10
 
 _LONGEST: Final = 10 * 2**12
 
+_WAITING: Final = 64 * 1024**2 // (5 * 4 * _ELEMENTS)
+"""Columns whose samples fit into 64 MiB: five copies in float32 of each."""
+
 Rows: TypeAlias = dict[str, tuple[Columns, Floats]]
 
 
@@ -62,6 +65,8 @@ class Cadence:
         self.budget = budget
         self._cost = 0.0
         self.every = _EVERY
+        self.closely_until = 0
+        """Before this step every one is due, whatever it costs (unless the budget is 0)."""
 
     @property
     def thinned(self) -> float:
@@ -70,7 +75,7 @@ class Cadence:
 
     def due(self, step: int) -> bool:
         """Whether to sample at this step."""
-        return self.budget > 0 and step % self.every == 0
+        return self.budget > 0 and (step % self.every == 0 or step < self.closely_until)
 
     def eve(self, step: int) -> bool:
         """Whether the next step is due, and the gradient of this one will be wanted."""
@@ -78,7 +83,7 @@ class Cadence:
 
     def wants(self, step: int) -> bool:
         """Whether there is anything to do at this step."""
-        return self.budget > 0 and (step + 1) % self.every <= 1
+        return self.budget > 0 and ((step + 1) % self.every <= 1 or step < self.closely_until)
 
     def account(self, cost: float, step_time: float, fixed: float = 0.0) -> None:
         """A sample has cost so many seconds in the training thread, where a step takes ``step_time``, of which ``fixed``
@@ -174,7 +179,8 @@ class Sample:
 class Sampler:
     """Copies samples at the steps that its :class:`Cadence` chooses.
 
-    Not more than one sample waits to be resolved, so that a slow consumer costs no memory.
+    Not more than one sample waits to be resolved, so that a slow consumer costs no memory; while it looks closely not more
+    than 64 MiB of them.
     """
 
     def __init__(self, catalog: Catalog, cadence: Cadence) -> None:
@@ -182,7 +188,7 @@ class Sampler:
         self.cadence = cadence
         self._previous: dict[int, tuple[int, list[Gathered]]] = {}
         self.open: dict[int, Sample] = {}
-        self._last: dict[int, weakref.ref[Sample]] = {}
+        self._last: dict[int, list[weakref.ref[Sample]]] = {}
         self._measurers: dict[int, Measurer] = {}
 
     def clear(self) -> None:
@@ -194,9 +200,11 @@ class Sampler:
     def before(self, step: int, number: int, optimizer: Optimizer, columns: Columns) -> Sample | None:
         """Called before an optimizer steps; gives the sample that :meth:`after` completes, if one is due."""
         self.open.pop(number, None)
-        waiting = self._last.get(number, lambda: None)()
+        last = self._last.get(number, [])
+        last[:] = [ref for ref in last if (sample := ref()) is not None and not sample.used]
+        room = _WAITING // max(len(columns), 1) if step < self.cadence.closely_until else 0
         due, eve = self.cadence.due(step), self.cadence.eve(step)
-        if not (due or eve) or (waiting is not None and not waiting.used):
+        if not (due or eve) or len(last) > room:
             return None
         parameters = [self._catalog.refs[column]() for column in columns]
         grads = _gather(columns, [None if p is None else p.grad for p in parameters])
@@ -216,7 +224,7 @@ class Sampler:
             floors=floors,
             scale=None if scale is None else defer(scale),
         )
-        self._last[number] = weakref.ref(sample)
+        self._last.setdefault(number, []).append(weakref.ref(sample))
         return sample
 
     def after(self, number: int) -> bool:

@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from gradwatch.health import DETECTORS, KINDS, what_if
 
 from ..errors import Invalid
+from ..flight import batches_of
 from ..store import health_queries as sql
 from .access import CurrentViewer, VisibleRun, services_of
 from .replies import reply
@@ -48,6 +49,37 @@ async def list_incidents(
         return {"incidents": found, "kinds": kinds, "health": health.get(run.id)}
 
     return reply(await run_in_threadpool(read))
+
+
+class BatchOut(BaseModel):
+    """The samples that one step saw, told when an incident opened."""
+
+    incident: str = Field(description="Id of the incident.")
+    step: int
+    ids: list[Any] = Field(description="As the script named them; the first 4,096.")
+    count: int = Field(description="How many there were.")
+
+
+class BatchesReply(BaseModel):
+    """Batches by step."""
+
+    batches: list[BatchOut]
+
+
+@router.get("/runs/{run_id}/batches", summary="Batches before incidents", response_model=BatchesReply)
+async def list_batches(
+    request: Request,
+    run: VisibleRun,
+    incident: Annotated[str, Query(description="Only those told for this incident.")] = "",
+    from_: Annotated[int, Query(alias="from", ge=0, le=2**53)] = 0,
+    to: Annotated[int, Query(ge=0, le=2**53)] = 2**53,
+) -> Response:
+    """Ids of the samples in the 50 steps before each incident opened, where the script gives them (`run.batch(ids=...)`).
+    They are private: a share link does not get them."""
+    store = services_of(request).store
+    found = await run_in_threadpool(batches_of, store, run.id)
+    chosen = [one for one in found if from_ <= one["step"] < to and incident in ("", one["incident"])]
+    return reply({"batches": chosen})
 
 
 class KindOut(BaseModel):

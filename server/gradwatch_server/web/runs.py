@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from gradwatch.protocol import limits
 
 from ..errors import Invalid
+from ..flight import FLIGHT_MARK
 from ..models import Run, RunState
 from ..plain import run_plain
 from ..store.store import RunStorage
@@ -240,4 +241,5 @@ async def get_marks(
 ) -> Response:
     """Checkpoints, notes, phases, restarts."""
     store = services_of(request).store
-    return reply({"marks": await run_in_threadpool(store.marks, run.id, since)})
+    found = await run_in_threadpool(store.marks, run.id, since)
+    return reply({"marks": [mark for mark in found if mark.kind != FLIGHT_MARK]})

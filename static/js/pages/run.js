@@ -137,6 +137,7 @@ const inspector = mountInspector($("#inspector"), store, model, {
     if (row.kind === "group") store.set({ open: unfolded(row, store.get().open) });
   },
   onValues: () => painter.overlay(),
+  owner,
 });
 const readout = mountReadout($("#readout"), store, model, { valueOf, ranks });
 const whatIf = mountWhatIf($("#whatif"), store, model);

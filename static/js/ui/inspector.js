@@ -1,14 +1,16 @@
 // The step inspector: at the cursor (or the newest step) the layers that make up the norm, and the norm over depth.
 //
-//   mount(element, store, model, { onPick, firstUnusual, onOrigin, onValues }) -> {draw(scene), destroy}
+//   mount(element, store, model, { onPick, firstUnusual, onOrigin, onValues, owner }) -> {draw(scene), destroy}
 //     onPick(node)          a layer was chosen
 //     firstUnusual(step)    {row, step} where what is unusual at a step began, null if nothing is
 //     onOrigin({row, step}) that place was chosen
 //     onValues()            the values of a step have come
+//     owner                 batch ids are shown
 //   Exact values of one step come from GET .../values; while the cursor moves they are asked for when it rests.
 
 import { formatCount, formatNumber, numberOf } from "../core/format.js";
 import { gainsOf, gainText, pooledOver } from "../core/depth.js";
+import { batchIds } from "./batch_ids.js";
 import { el, setText } from "./element.js";
 import { token } from "./theme.js";
 
@@ -40,7 +42,7 @@ export function topShares(values, count) {
   return rows.slice(0, count);
 }
 
-export function mount(element, store, model, { onPick, firstUnusual, onOrigin, onValues }) {
+export function mount(element, store, model, { onPick, firstUnusual, onOrigin, onValues, owner }) {
   const title = el("h2", {}, "At step");
   const where = el("span", { class: "muted push" });
   const list = el("ol", { class: "inspector-rows" });
@@ -50,7 +52,8 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin, o
   const origin = el("button", { type: "button", class: "link origin", onclick: () => began && onOrigin(began) });
   const calm = el("span", { class: "muted" }, "Each layer shown is as usual here.");
   const gain = el("p", { class: "gain muted" });
-  element.append(el("div", { class: "panel-head" }, title, where), el("div", { class: "panel-body" }, el("p", { class: "origin-line" }, origin, calm), caption, list, depth, canvas, gain));
+  const batch = batchIds(store, owner);
+  element.append(el("div", { class: "panel-head" }, title, where), el("div", { class: "panel-body" }, el("p", { class: "origin-line" }, origin, calm), caption, list, depth, canvas, gain, batch.element));
   const context = canvas.getContext("2d");
   let timer = null;
   let request = null;
@@ -80,6 +83,7 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin, o
       values = { step, row, before };
       paint();
       onValues();
+      await batch.show(step, signal);
     } catch (error) {
       if (error.name !== "AbortError") setText(where, error.message);
     }

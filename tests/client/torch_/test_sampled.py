@@ -229,3 +229,25 @@ def test_due_steps_are_on_the_grid_of_the_cadence() -> None:
     assert {b - a for a, b in pairwise(due)} == {10}
     assert [step for step in range(100) if cadence.eve(step)] == [step - 1 for step in due[1:]] + [99]
     assert not any(Cadence(0.0).due(step) for step in range(100))
+
+
+def test_looked_at_closely_every_step_has_them_however_many_wait(watch: Watch) -> None:
+    model = mlp()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    capture, seen = watch(model, optimizers=[optimizer], budget=1e6)
+    for step in range(20):
+        if step == 12:
+            assert len(seen.frames) == 12  # resolves them; the samples that follow all wait
+            capture.look_closely(5)
+        optimizer.zero_grad()
+        model(X).pow(2).mean().backward()
+        optimizer.step()
+    held = [frame.step for frame in seen.frames if "weight_norm" in frame.values]
+    assert held == [0, 12, 13, 14, 15, 16]
+    assert all("grad_cosine" in seen.frames[step].values for step in (13, 14, 15, 16))
+
+
+def test_looking_closely_keeps_to_no_budget_at_all() -> None:
+    cadence = Cadence(0.0)
+    cadence.closely_until = 100
+    assert not cadence.wants(5) and not cadence.due(5)
