@@ -35,7 +35,7 @@ serve: $(INSTALLED)  ## start the server
 
 test: $(INSTALLED) $(NODE) system lint types js  ## every check and every test
 	$(PYTEST) -n 2 --dist worksteal -m "not e2e"
-	$(PYTEST) -m e2e
+	$(PYTEST) -n 2 --dist worksteal -m e2e
 
 check: $(INSTALLED) lint types js fast  ## lint, types and the fast tests, in under 90 seconds
 
@@ -53,7 +53,7 @@ fast: $(INSTALLED)
 	@$(PYTEST) -q -n 2 --dist worksteal -m "not e2e and not slow and not postgres"
 
 e2e: $(INSTALLED) $(NODE) system  ## the browser tests
-	$(PYTEST) -m e2e
+	$(PYTEST) -n 2 --dist worksteal -m e2e
 
 bench: $(INSTALLED)  ## the benchmarks, each with its baseline in the same run
 	@for bench in $(BENCHES); do echo "== $$bench"; $(RUN) -m tests.benchmarks.$$bench || exit 1; done
