@@ -134,6 +134,8 @@ def test_mutated_frames_on_the_ingest_socket_harm_no_neighbour(server: Running, 
                         else json.dumps({"type": "mark", "seq": j + 1, "step": 1, "time": 1.0, "kind": "x"})
                     )
                 bad.socket.ping().wait(5)
+            if i % 100 == 99:
+                neighbour.wait_acked(i)
         neighbour.wait_acked(SOCKETS + 1)
     with server.owner() as api:
         runs = api.get("/api/v1/runs", params={"limit": 500}).json()["runs"]

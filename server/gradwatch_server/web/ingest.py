@@ -100,7 +100,7 @@ class _Trainer:
         reader = asyncio.ensure_future(self._read())
         worker = asyncio.ensure_future(self._work())
         acker = asyncio.ensure_future(self._ack())
-        greeting = asyncio.get_running_loop().call_later(HELLO_SECONDS, self._too_slow)
+        self._greeting = asyncio.get_running_loop().call_later(HELLO_SECONDS, self._too_slow)
         tasks: list[asyncio.Future[None]] = [worker, acker, self._broken]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -108,7 +108,7 @@ class _Trainer:
                 if task.done():
                     task.result()
         finally:
-            greeting.cancel()
+            self._greeting.cancel()
             for task in (reader, *tasks):
                 task.cancel()
             await asyncio.gather(reader, *tasks, return_exceptions=True)
@@ -213,6 +213,7 @@ class _Trainer:
 
     async def _other(self, event: ServerEvent) -> Beat | None:
         if isinstance(event, HelloReceived):
+            self._greeting.cancel()  # from here on it waits for the database, not for the trainer
             self._check_scope(event)
             await self._open(event.hello)
         return event if isinstance(event, Beat) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
 from typing import Any
 
@@ -87,6 +88,18 @@ def test_a_newer_segment_closes_the_older_one_for_good_only_while_it_lives(serve
             newer.send(batch(2, [2], norms(1)))
             newer.wait_acked(3)
     assert stored(server) == [0, 1, 2]
+
+
+def test_a_database_that_stands_still_is_not_the_fault_of_a_trainer_that_has_introduced_itself(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gradwatch_server.web.ingest.HELLO_SECONDS", 0.05)
+    gate = threading.Event()
+    server.services.store.database.write(lambda conn: gate.wait(PATIENCE))
+    threading.Timer(0.5, gate.set).start()
+    with Trainer(server, hello()) as trainer:
+        trainer.send(schema(), batch(1, [0], norms(1)))
+        trainer.wait_acked(2)
 
 
 def test_when_the_database_refuses_all_streams_of_the_run_are_told_to_come_back(
