@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -45,6 +46,13 @@ class Entry:
             clip.scale = scale
 
 
+class _Touched(threading.local):
+    """What the clip in progress has added; a thread that clips another model at the same time has its own."""
+
+    def __init__(self) -> None:
+        self.columns: list[Columns] = []
+
+
 class Preclip:
     """Collects entries between a backward and the step that uses them. No column is in two entries."""
 
@@ -52,7 +60,7 @@ class Preclip:
         self._catalog = catalog
         self._backward = backward
         self.entries: list[Entry] = []
-        self._touched: list[Columns] = []
+        self._touched = _Touched()
         self._all: Columns = np.arange(len(catalog))
 
     def add(
@@ -86,7 +94,7 @@ class Preclip:
             passes = self._backward.passes(fresh_columns)
             self.entries.append(Entry(fresh_columns, measured, passes, versions, []))
         if clipping:
-            self._touched.append(columns)
+            self._touched.columns.append(columns)
 
     def clipped_by_norm(self, limit: float, total: Tensor) -> None:
         """The gradients last added were multiplied by ``min(1, limit / (total + 1e-6))``."""
@@ -115,7 +123,7 @@ class Preclip:
         too early. Where none has and the gradients were changed all the same, somebody clipped them by hand, and the
         norms after it must be measured.
         """
-        self._touched = []
+        self._touched.columns = []
         self._backward.poll()
         taken, kept = [], []
         for entry in self.entries:
@@ -141,14 +149,14 @@ class Preclip:
         self._backward.poll()
         if self._stale(entry):
             return None
-        self._touched = []
+        self._touched.columns = []
         self.entries = []
         return entry
 
     def clear(self) -> None:
         """Forgets everything."""
         self.entries.clear()
-        self._touched = []
+        self._touched.columns = []
 
     def _find(self, grads: Sequence[Tensor], parameters: Sequence[Tensor] | None) -> tuple[Columns, Columns]:
         """Which of ``grads`` belong to watched parameters (positions), and their columns."""
@@ -185,7 +193,7 @@ class Preclip:
 
     def _take_touched(self) -> Iterator[tuple[Entry, Columns]]:
         """The entries of the clip in progress, each with those of its columns that were clipped."""
-        for columns in self._touched:
+        for columns in self._touched.columns:
             if len(self.entries) == 1 and self.entries[0].columns is columns:
                 self.entries[0].versions = None
                 yield self.entries[0], columns
@@ -196,7 +204,7 @@ class Preclip:
                 if len(overlap):
                     entry.versions = None
                     yield entry, overlap
-        self._touched = []
+        self._touched.columns = []
 
     def _mask(self, columns: Columns) -> Mask:
         mask = np.zeros(len(self._catalog), bool)

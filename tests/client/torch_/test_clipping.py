@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from types import ModuleType
 
@@ -329,3 +330,21 @@ def test_two_captures_share_the_patch(watch: Watch) -> None:
     second.check()
     second.capture.detach()
     assert nn.utils.clip_grad_norm_ is original
+
+
+def test_a_clip_in_another_thread_is_another_clip(watch: Watch) -> None:
+    foreign = mlp()
+    foreign(X).pow(2).mean().backward()
+
+    class Limit(float):
+        """A limit during the reading of which somebody else clips."""
+
+        def __float__(self) -> float:
+            clip = threading.Thread(target=nn.utils.clip_grad_norm_, args=(foreign.parameters(), 1e-4))
+            clip.start()
+            clip.join()
+            return float.__float__(self)
+
+    loop = Loop(watch, lambda model: nn.utils.clip_grad_norm_(model.parameters(), Limit(1e-3)))
+    seen = loop.check()
+    assert seen.number(loop.frame, "clip_limit") == 1e-3
