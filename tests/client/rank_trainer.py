@@ -82,7 +82,7 @@ def train(setting: str, server: str) -> dict[str, object]:
             dist.all_gather(gathered, x)
             whole = torch.cat([part[i::world] for i, part in enumerate(gathered)]) if split else x
             mine = x[rank::world] if split else x
-            if step % 50 == 0 and setting == "ddp":
+            if setting == "ddp":
                 lonely.load_state_dict(model.module.state_dict())
                 lonely.zero_grad()
                 lonely(mine).pow(2).mean().backward()
