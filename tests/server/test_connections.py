@@ -135,8 +135,13 @@ def test_an_endless_head_is_cut_off_at_its_limit(connection: Any, wire: Wire) ->
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Running]:
-    with serving(tmp_path, patience=Patience(head_s=0.3, body_s=0.3)) as running:
+def patience() -> Patience:
+    return Patience(head_s=0.3, body_s=0.3)
+
+
+@pytest.fixture
+def server(tmp_path: Path, patience: Patience) -> Iterator[Running]:
+    with serving(tmp_path, patience=patience) as running:
         yield running
 
 
@@ -149,12 +154,18 @@ def server(tmp_path: Path) -> Iterator[Running]:
     ],
     ids=["silent", "half a head", "half a body"],
 )
-def test_the_server_hangs_up_on_halves_and_serves_on(server: Running, half: bytes) -> None:
+def test_the_server_hangs_up_on_halves_and_serves_on(
+    server: Running, patience: Patience, half: bytes
+) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as slow:
-        slow.sendall(half)
         try:
+            slow.sendall(half)
             assert slow.recv(1) == b""
-        except ConnectionResetError:
+        except (ConnectionResetError, BrokenPipeError):
             pass  # an abort may be told so
+    object.__setattr__(
+        patience, "head_s", PATIENCE
+    )  # a busy machine may take 0.3 s from connecting to asking
+    object.__setattr__(patience, "body_s", PATIENCE)
     with server.owner() as api:
         assert api.get("/api/v1/runs").status_code == 200
