@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python
 INSTALLED := $(VENV)/.installed
 NODE := node_modules/.package-lock.json
+BUNDLE := static/dist/sources.json
 BENCHES := overhead latency page culprits ingest store alerts on_screen shared crowd health.bench health.silence health.cost
 PYTEST := $(RUN) -m pytest -p tests.strict
 
-.PHONY: help setup system demo serve test check lint types js fast e2e bench faults gpu wheel clean
+.PHONY: help setup bundle system demo serve test check lint types js fast e2e bench faults gpu wheel clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -24,6 +25,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 $(NODE): package.json package-lock.json | system
 	@npm ci --silent --no-audit --no-fund
 
+bundle: $(BUNDLE)  ## make of the scripts and style sheets what pages are served (the server does with the sources alone, too)
+
+$(BUNDLE): bundle.js $(NODE) $(shell find static/js static/css -type f)
+	@node bundle.js
+
 system:  ## install the Debian packages that the tests need (as root; elsewhere says what is missing)
 	@.ci/system-packages
 
@@ -33,7 +39,7 @@ demo: $(INSTALLED)  ## train a healthy and an exploding model and print the dash
 serve: $(INSTALLED)  ## start the server
 	@$(BIN)/gradwatch serve
 
-test: $(INSTALLED) $(NODE) system lint types js  ## every check and every test
+test: $(INSTALLED) $(BUNDLE) system lint types js  ## every check and every test
 	$(PYTEST) -n 2 --dist worksteal -m "not e2e"
 	$(PYTEST) -n 2 --dist worksteal -m e2e
 
@@ -52,10 +58,10 @@ js: ## the browser code's pure parts, in Node
 fast: $(INSTALLED)
 	@$(PYTEST) -q -n 2 --dist worksteal -m "not e2e and not slow and not postgres"
 
-e2e: $(INSTALLED) $(NODE) system  ## the browser tests
+e2e: $(INSTALLED) $(BUNDLE) system  ## the browser tests
 	$(PYTEST) -n 2 --dist worksteal -m e2e
 
-bench: $(INSTALLED)  ## the benchmarks, each with its baseline in the same run
+bench: $(INSTALLED) $(BUNDLE)  ## the benchmarks, each with its baseline in the same run
 	@for bench in $(BENCHES); do echo "== $$bench"; $(RUN) -m tests.benchmarks.$$bench || exit 1; done
 
 faults: $(INSTALLED) system  ## the fault tests in their long form: 200 kills, a million mutated frames (about an hour)
@@ -64,8 +70,8 @@ faults: $(INSTALLED) system  ## the fault tests in their long form: 200 kills, a
 gpu: $(INSTALLED)  ## the CUDA tests, on a machine that has a GPU
 	$(PYTEST) tests/gpu
 
-wheel: $(INSTALLED)  ## build the distribution into dist/
+wheel: $(INSTALLED) $(BUNDLE)  ## build the distribution into dist/
 	@$(RUN) -m build --wheel --outdir dist
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) static/dist dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

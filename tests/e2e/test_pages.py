@@ -33,6 +33,15 @@ def test_a_printed_link_opens_the_dashboard_once(server: Server, watched: Watch)
     assert "code" not in refused.url
 
 
+def test_a_page_is_a_handful_of_files(owner: Watched, training: Trainer) -> None:
+    """What people get is what the other tests drive: the bundle, one script for a page."""
+    page = owner.open(f"/runs/{training.run_id}")
+    scripts = page.evaluate("""() => performance.getEntriesByType("resource")
+        .filter(({ initiatorType, name }) => name.endsWith(".js") && !name.includes("plotly"))
+        .map(({ name }) => name.replace(/^.*\\/static\\/\\w+\\//, ""))""")
+    assert sorted(scripts) == ["dist/js/early.js", "dist/js/pages/run.js"], "not bundled: make bundle"
+
+
 def test_an_empty_list_teaches(own_server: Server, watched: Watch) -> None:
     page = watched(own_server).sign_in()
     expect(page.locator("#empty")).to_contain_text("gradwatch.watch(model")

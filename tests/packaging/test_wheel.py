@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from gradwatch_server.assets import Assets
+
 from .conftest import ROOT, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -92,6 +94,13 @@ def test_the_wheel_holds_no_tests_and_all_assets(wheel: Path) -> None:
             if path.is_file() and not path.name.startswith("."):
                 inside = path.relative_to(ROOT).as_posix().removeprefix("server/")
                 assert f"gradwatch_server/{inside}" in names
+
+
+def test_the_wheel_serves_the_bundle_of_its_own_scripts(wheel: Path, tmp_path: Path) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    look = Assets(tmp_path / "gradwatch_server" / "static").look()
+    assert look.bundled, "the scripts are not bundled, or not as they are now: make bundle"
+    assert look.place("js/pages/run.js") in look.stamps
 
 
 def other_pythons() -> list[str]:

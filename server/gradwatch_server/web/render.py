@@ -58,11 +58,11 @@ def page(
 ) -> Response:
     """A page, never cached. ``boot`` is added to what every page gets."""
     services = services_of(request)
-    base, version = base_of(request), services.assets.version
+    base, look = base_of(request), services.assets.look()
     plotly = f"{base}/static/plotly-{services.assets.plotly_version}.min.js"
     html = services.templates.get_template(template).render(
         boot={**_boot(services, base, identity), **(boot or {})},
-        asset=lambda path: f"{base}/static/{version}/{path}",
+        asset=lambda path: f"{base}/static/{look.version}/{look.place(path)}",
         asset_plotly=lambda: plotly,
         modules=services.assets.modules,
         **{"page": "", "status": status, "unfurl": None, "theme": "", **context},

@@ -32,8 +32,8 @@ async def file(request: Request, version: str, name: str) -> Response:
     found = await run_in_threadpool(assets.get, name)
     if found is None:
         raise NotFound("There is no such file.")
-    current = await run_in_threadpool(lambda: assets.version)
-    return await _serve(request, found, FOR_EVER if version == current else "no-cache")
+    lasts = await run_in_threadpool(assets.lasts, version, name)
+    return await _serve(request, found, FOR_EVER if lasts else "no-cache")
 
 
 async def _serve(request: Request, asset: Asset, caching: str) -> Response:

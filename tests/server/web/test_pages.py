@@ -61,22 +61,6 @@ def test_every_module_imports_only_files_that_are_there() -> None:
             assert (path.parent / target).resolve().is_file(), (path, target)
 
 
-def test_a_page_names_every_module_that_its_script_needs(server: Running) -> None:
-    static = find("static")
-    headers, _ = server.browser()
-    with server.client(**headers) as browser:
-        html = browser.get("/").text
-    named = {link.split("/", 3)[3] for link in re.findall(r'rel="modulepreload" href="([^"]+)"', html)}
-    needed, pending = set(), ["js/pages/runs.js"]
-    while pending:
-        name = pending.pop()
-        needed.add(name)
-        for target in re.findall(r'from "(\.[^"]+)"', (static / name).read_text()):
-            found = (static / name).parent.joinpath(target).resolve().relative_to(static.resolve())
-            pending += [found.as_posix()] if found.as_posix() not in needed else []
-    assert named == needed - {"js/pages/runs.js"}
-
-
 def test_plotly_comes_compressed_from_the_installed_package(server: Running) -> None:
     version = server.services.assets.plotly_version
     with server.client(**{"Accept-Encoding": "br, gzip"}) as anybody:
