@@ -82,7 +82,7 @@ class Outbox:
 
     def declare(self, tensors: tuple[Tensor, ...], statistics: tuple[Statistic, ...]) -> None:
         """New columns: frames with ``schema == len(declarations)`` have them."""
-        size = sum(s.width * int(s.dtype[1]) for s in statistics)
+        size = sum(s.width * int(s.dtype[1]) // max(s.cadence, 1) for s in statistics)
         self._limit = max(16, min(self._limit, self._max_bytes // max(size, 1)))
         self.declarations.append((tensors, statistics))
 

@@ -178,6 +178,15 @@ class Series:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Histogram:
+    """A tensor's sampled gradient at one step: ``counts`` float64 ``[48]``, see :mod:`gradwatch.protocol.histogram`."""
+
+    step: int
+    time: float
+    counts: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Values:
     """Exact stored values: ``steps`` and ``times`` float64 ``[n]``, ``values`` float64 ``[n, rows]`` (absent as NaN with ``present`` False)."""
 

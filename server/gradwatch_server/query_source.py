@@ -8,13 +8,14 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gradwatch.protocol.codec import to_plain
-from gradwatch.query import Buckets, Values
+from gradwatch.query import Buckets, Histogram, Values
 
 from .errors import NotFound
 from .models import Segment, SeriesQuery
 from .plain import run_plain
 from .store import health_queries, queries
 from .store.block_queries import SeriesKey, find_series
+from .store.histograms import HISTOGRAM, SCOPE, nearest_histogram
 from .store.schema import open_reader
 from .store.series import read_series, read_values
 
@@ -76,6 +77,13 @@ class DatabaseSource:
             return Values(found.steps, found.times, found.values, found.present)
 
         return self._located(run_id, statistic, scope, work)
+
+    def histogram(self, run_id: str, row: int, step: int | None) -> Histogram | None:
+        def work(conn: Any, key: SeriesKey, segments: list[Segment]) -> Histogram | None:
+            found = nearest_histogram(conn, key, segments, row, step)
+            return None if found is None else Histogram(found.step, found.time, found.counts)
+
+        return self._located(run_id, HISTOGRAM, SCOPE, work)
 
     def series(
         self,

@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gradwatch.protocol import Block, Tensor
+from gradwatch.protocol.histogram import PER_TENSOR, columns_of
 
-from .rank_merge import LOCAL_NORM, Holding
+from .rank_merge import LOCAL_NORM, Holding, Part
 from .store.live import SeriesRef
 from .store.tail import Piece
 
-__all__ = ["cuts_of", "holding_of", "piece_of", "samples_of"]
+__all__ = ["cuts_of", "holding_of", "piece_of", "put", "samples_of"]
 
 
 def cuts_of(tensors: Sequence[Tensor]) -> list[list[int]]:
@@ -61,10 +62,21 @@ def samples_of(blocks: Sequence[tuple[SeriesRef, Block]]) -> list[tuple[SeriesRe
 
 def piece_of(series: SeriesRef, block: Block, rows: npt.NDArray[np.int32], tensors: int) -> Piece:
     """A block with run-wide columns."""
-    if series.scope != "tensor":
+    if series.scope not in PER_TENSOR:
         return Piece(series.idx, block.steps, block.times, block.values, block.present)
-    values = np.full((len(block.steps), tensors), np.nan)
+    values = np.full((len(block.steps), tensors * PER_TENSOR[series.scope]), np.nan)
     there = np.zeros(values.shape, np.bool_)
-    values[:, rows] = block.values
-    there[:, rows] = True if block.present is None else block.present
+    columns = columns_of(series.scope, rows)
+    values[:, columns] = block.values
+    there[:, columns] = True if block.present is None else block.present
     return Piece(series.idx, block.steps, block.times, values, there)
+
+
+def put(part: Part, series: SeriesRef, piece: Piece, n: int, values: npt.NDArray[np.float64]) -> None:
+    """Row ``n`` of a piece as what a rank says of a step."""
+    each = PER_TENSOR.get(series.scope, 0)
+    if each:
+        there = None if piece.present is None else piece.present[n, ::each]
+        part.tensor[series.name] = (values if each == 1 else values.reshape(-1, each), there)
+    else:
+        part.run[series.name] = values

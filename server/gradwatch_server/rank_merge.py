@@ -49,8 +49,10 @@ _MERGES: Final[dict[str, str]] = {
     "grad_maxabs": _MAX,
     "grad_nonfinite": _SUM,
     "weight_norm": _L2,
+    "grad_histogram": _SUM,
 }
-"""How a statistic of a whole tensor follows from those of its shards. Any other is known of uncut tensors only."""
+"""How a statistic of a whole tensor follows from those of its shards. Any other is known of uncut tensors only. Samples of
+shards weigh alike in a histogram, however uneven the cut."""
 
 _AS_FAR_AS_KNOWN: Final = frozenset({"grad_norm", "grad_maxabs", "grad_nonfinite"})
 """Statistics that are given even where a shard is missing: ``ranks_present`` says so at the same step."""
@@ -67,7 +69,8 @@ class Holding:
 
 @dataclass(slots=True, eq=False)
 class Part:
-    """What one rank says of one step. ``tensor`` rows are as wide as the run had tensors: value and presence."""
+    """What one rank says of one step. ``tensor`` rows are as long as the run had tensors: values ``[n]``, of a histogram
+    ``[n, cells]``, and presence ``[n]``."""
 
     time: float
     tensor: dict[str, Row] = field(default_factory=dict)
@@ -181,9 +184,9 @@ def merge(
     rows = {name: plan.row(name) for name in names}
     for name, (row, there) in rows.items():
         if there.any():
-            values[name] = row.astype(np.float32)
+            values[name] = row.astype(np.float32).reshape(-1)
             if not there.all():
-                present[name] = there
+                present[name] = np.repeat(there, row.size // len(there))
     first = next(iter(parts.values()))
     values.update(first.run)
     values.pop(LOCAL_NORM, None)
@@ -248,9 +251,10 @@ class _Plan:
         self.gap = (0.0, -1.0)
 
     def row(self, name: str) -> tuple[Floats, Flags]:
-        """The merged row of a statistic ``[tensors]`` and where it is there."""
+        """The merged row of a statistic ``[tensors]`` or ``[tensors, cells]`` and where it is there ``[tensors]``."""
         how = _MERGES.get(name, "")
-        kept = np.full(self._tensors * self._wide, np.nan)
+        cells = next(part.tensor[name][0].shape[1:] for part in self._parts.values() if name in part.tensor)
+        kept = np.full((self._tensors * self._wide, *cells), np.nan)
         have = np.zeros(self._tensors * self._wide, np.bool_)
         for rank, part in self._parts.items():
             holding = self._holdings.get(rank)
@@ -267,12 +271,12 @@ class _Plan:
                 self._compare(rank, kept[keys[again]], row[rows[again]])
             kept[keys[~again]] = row[rows[~again]]
             have[keys] = True
-        return self._fold(name, how, kept.reshape(-1, self._wide), have.reshape(-1, self._wide))
+        return self._fold(name, how, kept.reshape(-1, self._wide, *cells), have.reshape(-1, self._wide))
 
     def _fold(self, name: str, how: str, kept: Floats, have: Flags) -> tuple[Floats, Flags]:
         count = have.sum(axis=1)
         there = count > 0 if name in _AS_FAR_AS_KNOWN else count == self._shards
-        parts = np.where(have, kept, 0.0)
+        parts = np.where(have.reshape(*have.shape, *[1] * (kept.ndim - 2)), kept, 0.0)
         with np.errstate(all="ignore"):
             if how == _L2:
                 row = np.sqrt((parts * parts).sum(axis=1))
@@ -282,7 +286,8 @@ class _Plan:
                 row = parts.sum(axis=1)
         if not how:
             there = there & (self._shards == 1)
-        return np.where(there, row, np.nan), there
+        row[~there] = np.nan
+        return row, there
 
     def _compare(self, rank: int, one: Floats, other: Floats) -> None:
         self.compared = True

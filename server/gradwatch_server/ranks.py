@@ -16,17 +16,17 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from gradwatch.errors import GradwatchError
 from gradwatch.frames import Frame
 from gradwatch.outbox import MarkPoint
 from gradwatch.packer import Packer
 from gradwatch.protocol import Batch, Bye, Hello, Mark, Record, Schema, Statistic, Tensor
+from gradwatch.protocol.histogram import wide
 
 from .errors import StreamFenced
 from .health_past import declared
-from .rank_columns import cuts_of, holding_of, piece_of, samples_of
+from .rank_columns import cuts_of, holding_of, piece_of, put, samples_of
 from .rank_merge import GAP, LOCAL_NORM, RANK_ROWS, Part, RankMerge, merge
 from .store import Store, StreamHandle
 from .store.live import MAIN_RANK, RANKS_LANE, SeriesRef
@@ -196,8 +196,7 @@ class Ranks:
             if found is not None:
                 group.merge.holdings[data["rank"]] = holding_of(found, data["cuts"])
         for lane, series, piece in stored:
-            width = len(group.tensors) if series.scope == "tensor" else series.width
-            _declare(group, series, width)
+            _declare(group, series, wide(series.scope, len(group.tensors), series.width))
             _add(group, lane - 1, series, piece, now)
 
     def _take(self, group: _Group, rank: int, stream: StreamHandle, record: Record) -> None:
@@ -269,7 +268,7 @@ class Ranks:
             for n in np.flatnonzero(np.isin(piece.steps, wanted)):
                 time = float(piece.times[n])
                 part = parts[int(piece.steps[n])].setdefault(lane - 1, Part(time))
-                _put(part, series, piece, int(n), piece.values[n].astype(np.float64))
+                put(part, series, piece, int(n), piece.values[n].astype(np.float64))
         holdings, world, width = group.merge.holdings, group.merge.world, len(group.tensors)
         frames = [
             merge(step, dict(sorted(found.items())), holdings, world, width)
@@ -346,7 +345,7 @@ def _declaration(group: _Group) -> tuple[tuple[Tensor, ...], tuple[Statistic, ..
         return (), tuple(own[2:])
     tensors = tuple(group.tensors.values())
     theirs = [
-        replace(one, width=len(tensors)) if one.scope == "tensor" else one
+        replace(one, width=wide(one.scope, len(tensors), one.width))
         for one in group.statistics.values()
         if one.name != LOCAL_NORM
     ]
@@ -369,15 +368,7 @@ def _add(group: _Group, rank: int, series: SeriesRef, piece: Piece, now: float) 
     for n, (step, time) in enumerate(zip(steps, times, strict=True)):
         part = group.merge.part(rank, step, time, now)
         if part is not None:
-            _put(part, series, piece, n, values[n])
-
-
-def _put(part: Part, series: SeriesRef, piece: Piece, n: int, values: npt.NDArray[np.float64]) -> None:
-    """Row ``n`` of a piece as what a rank says of a step."""
-    if series.scope == "tensor":
-        part.tensor[series.name] = (values, None if piece.present is None else piece.present[n])
-    else:
-        part.run[series.name] = values
+            put(part, series, piece, n, values[n])
 
 
 def _corrections(group: _Group, frames: Sequence[Frame]) -> list[Piece]:

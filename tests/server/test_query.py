@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas
 import polars
 import pytest
+import torch
 from tests.server.live_server import Running, serving
 
 import gradwatch
@@ -139,6 +140,32 @@ def test_a_figure_shows_a_spike_of_one_step(where: dict[str, Any], run_id: str) 
     assert [note.text for note in figure.layout.annotations] == ["global_grad_norm", "grad_norm", "loss"]
     (line,) = run.figure("val/loss").data
     assert np.asarray(line.y)[[0, 100, 200]].tolist() == pytest.approx([0.0, 100 / 7, 200 / 7])
+
+
+def test_a_histogram_has_come_from_the_model_whole(
+    stored: tuple[Running, str], where: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, recorded = stored
+    monkeypatch.setenv("GRADWATCH_DIR", str(tmp_path))
+    model = torch.nn.Linear(7, 5)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gradwatch.watch(
+        model, optimizer, server=running.url, token=running.services.token, name="h", budget=1e6
+    ) as run:
+        model(torch.ones(1, 7)).pow(3).sum().backward()
+        optimizer.step()
+    sizes = np.abs(model.weight.grad.double().numpy())
+    stored_run = query.connect(**where).run(run.id)
+    table = stored_run.histogram("weight", step=7)
+    assert set(table["step"]) == {0} and table["count"].sum() == 35
+    inside = [
+        ((sizes >= low) & (sizes < high)).sum() for low, high in zip(table["low"], table["high"], strict=True)
+    ]
+    assert table["count"].tolist() == [(sizes == 0).sum(), *inside[1:-1], 0]
+    with pytest.raises(GradwatchError, match="2 tensors match"):
+        stored_run.histogram("*")
+    with pytest.raises(GradwatchError, match="no statistic 'grad_histogram'"):
+        query.connect(**where).run(recorded).histogram("head.weight")
 
 
 def test_what_is_not_there_is_a_sentence(where: dict[str, Any], run_id: str) -> None:

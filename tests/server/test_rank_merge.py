@@ -191,3 +191,18 @@ def test_steps_merged_before_a_restart_are_late() -> None:
     line.say(1, 6, 0.0)
     assert line.out == [(6, [0, 1])]
     assert line.merge.late == {5: {0}}
+
+
+def test_histograms_of_shards_are_added_up() -> None:
+    cells = np.random.default_rng(0).integers(0, 100, (2, 2, 48)).astype(float)
+    holdings = {rank: Holding(np.array([0, 1]), np.array([rank, 0]), np.array([2, 1])) for rank in (0, 1)}
+    parts = {rank: part([3.0, 1.0]) for rank in (0, 1)}
+    for rank in (0, 1):
+        parts[rank].tensor["grad_histogram"] = (cells[rank], None)
+    frame = merge(0, parts, holdings, 2, 2)
+    assert frame.values["grad_histogram"].tolist() == [*(cells[0, 0] + cells[1, 0]), *cells[0, 1]]
+    assert "grad_histogram" not in frame.present
+    del parts[1].tensor["grad_histogram"]
+    frame = merge(0, parts, holdings, 2, 2)
+    assert frame.present["grad_histogram"].tolist() == [False] * 48 + [True] * 48
+    assert frame.values["grad_histogram"][48:].tolist() == cells[0, 1].tolist()

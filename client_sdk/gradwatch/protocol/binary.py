@@ -132,8 +132,8 @@ def _decode_block(
     statistic, axis, itemsize, flags, _, width, _ = reader.unpack(_BLOCK)
     if axis >= len(axes) or itemsize not in (4, 8) or flags > _PRESENCE:
         raise ProtocolError("a block header that makes no sense")
-    if not 0 < width <= limits.MAX_TENSORS:
-        raise FrameTooLarge(f"a block of {width:,} columns; at most {limits.MAX_TENSORS:,} are taken")
+    if not 0 < width <= limits.MAX_COLUMNS:
+        raise FrameTooLarge(f"a block of {width:,} columns; at most {limits.MAX_COLUMNS:,} are taken")
     steps, times = axes[axis]
     n = len(steps)
     present: npt.NDArray[np.bool_] | None = None

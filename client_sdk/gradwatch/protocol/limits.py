@@ -10,6 +10,9 @@ MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 MAX_TENSORS: Final = 20_000
 """Largest number of tensors in one schema."""
 
+MAX_COLUMNS: Final = 48 * MAX_TENSORS
+"""Largest number of columns in one block: a histogram has 48 for each tensor."""
+
 MAX_SHARDS: Final = 100_000
 """Most ranks of a run, and most shards of a tensor."""
 

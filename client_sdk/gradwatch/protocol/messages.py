@@ -17,7 +17,7 @@ PROTOCOL_VERSION: Final = 1
 OLDEST_VERSION: Final = 1
 """The oldest version that a server of this release takes: that of clients two minor releases back."""
 
-Scope: TypeAlias = Literal["run", "group", "tensor", "module", "rank"]
+Scope: TypeAlias = Literal["run", "group", "tensor", "histogram", "module", "rank"]
 Kind: TypeAlias = Literal["weight", "bias", "norm", "embedding", "other"]
 EndState: TypeAlias = Literal["finished", "failed", "killed", "preempted"]
 
@@ -54,8 +54,8 @@ class Tensor:
 class Statistic:
     """One declared column block: ``width`` numbers per step.
 
-    ``scope`` says what a column is (``tensor``: column *i* is tensor *i* of the schema; ``run``: width 1, or one per
-    parameter group for ``lr``). ``dtype`` is ``f4`` or ``f8``. ``cadence`` is every how many steps it is sampled,
+    ``scope`` says what a column is (``tensor``: column *i* is tensor *i* of the schema; ``histogram``: 48 columns for each
+    tensor, see :mod:`.histogram`; ``run``: width 1, or one per parameter group for ``lr``). ``dtype`` is ``f4`` or ``f8``. ``cadence`` is every how many steps it is sampled,
     0 for irregular. ``logged`` marks scalars that the user logged, whose name may be anything.
     """
 

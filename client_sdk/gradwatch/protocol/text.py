@@ -18,6 +18,7 @@ import numpy as np
 
 from ..errors import FrameTooLarge, ProtocolError
 from . import limits
+from .histogram import PER_TENSOR
 from .messages import (
     Ack,
     Bye,
@@ -240,9 +241,10 @@ def _check_schema(schema: Schema) -> None:
     if any(not 0 <= tensor.shard < tensor.shards <= limits.MAX_SHARDS for tensor in tensors):
         raise ProtocolError("a tensor with a shard beyond the number of its shards")
     for statistic in schema.statistics:
-        if not 0 < statistic.width <= limits.MAX_TENSORS or statistic.cadence < 0:
+        each = PER_TENSOR.get(statistic.scope, 0)
+        if not 0 < statistic.width <= limits.MAX_TENSORS * max(each, 1) or statistic.cadence < 0:
             raise ProtocolError(f"statistic {statistic.name!r} has a width or cadence that makes no sense")
-        if schema.tensors is not None and statistic.scope == "tensor" and statistic.width != len(tensors):
+        if schema.tensors is not None and each and statistic.width != each * len(tensors):
             raise ProtocolError(
                 f"statistic {statistic.name!r} has {statistic.width} columns for {len(tensors)} tensors"
             )

@@ -15,6 +15,6 @@ Nothing here is imported by the rest of gradwatch; pandas, polars and Plotly are
 from __future__ import annotations
 
 from .reading import Runs, StoredRun, connect
-from .source import Buckets, HttpSource, Source, Values
+from .source import Buckets, Histogram, HttpSource, Source, Values
 
-__all__ = ["Buckets", "HttpSource", "Runs", "Source", "StoredRun", "Values", "connect"]
+__all__ = ["Buckets", "Histogram", "HttpSource", "Runs", "Source", "StoredRun", "Values", "connect"]

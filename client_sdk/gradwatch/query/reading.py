@@ -15,6 +15,7 @@ import numpy as np
 from .. import local
 from ..config import check_server, state_directory
 from ..errors import GradwatchError
+from ..protocol.histogram import CELLS, LOWEST_EXPONENT, OCTAVES
 from .figures import Panel, draw
 from .frames import Column, Make, maker
 from .source import HttpSource, Source, Values
@@ -164,6 +165,30 @@ class StoredRun:
             for one in wanted
         }
         return self._make(_side_by_side(parts))
+
+    def histogram(self, layer: str, *, step: int | None = None) -> Any:
+        """How a tensor's gradient spread over powers of two at the sampled step nearest to ``step`` (default: the newest).
+
+        A row for each cell: ``low`` and ``high``, between which absolute values lie (the latter exclusive; both 0 for
+        exact zeros, both NaN for what is not finite), and ``count``; ``step`` is the same in all of them. Elements of a
+        large tensor are a sample of 1,024. No rows if the tensor has no histogram.
+
+        Raises:
+            GradwatchError: there is no such tensor, or the run has no histograms.
+        """
+        rows = [self._names.index(layer)] if layer in self._names else self._rows(layer)
+        if len(rows) > 1:
+            raise GradwatchError(f"{len(rows)} tensors match {layer!r}; a histogram is of one")
+        found = self._source.histogram(self.id, rows[0], step)
+        edges = np.exp2(np.arange(LOWEST_EXPONENT, LOWEST_EXPONENT + OCTAVES + 1, dtype=np.float64))
+        columns = {
+            "step": np.full(CELLS, -1 if found is None else found.step),
+            "low": np.array([0.0, 0.0, *edges, np.nan]),
+            "high": np.array([0.0, *edges, np.inf, np.nan]),
+            "count": np.zeros(CELLS, np.int64) if found is None else found.counts.astype(np.int64),
+        }
+        kept = CELLS if found is not None else 0
+        return self._make({name: Column(values[:kept]) for name, values in columns.items()})
 
     def incidents(self) -> Any:
         """What the health engine found, the newest first: kind, severity, steps, the sentence, the tensor where it began,

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ..console import is_loopback
 from ..errors import GradwatchError
 
-__all__ = ["Buckets", "HttpSource", "Source", "Values"]
+__all__ = ["Buckets", "Histogram", "HttpSource", "Source", "Values"]
 
 MOST_STEPS: Final = 100_000
 MOST_VALUES: Final = 2_000_000
@@ -56,6 +56,15 @@ class Buckets:
         return middles
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Histogram:
+    """A tensor's sampled gradient at one step: ``counts`` float64 ``[48]``, see :mod:`gradwatch.protocol.histogram`."""
+
+    step: int
+    time: float
+    counts: Floats
+
+
 class Source(Protocol):
     """Runs as the HTTP interface describes them, and their numbers.
 
@@ -81,6 +90,9 @@ class Source(Protocol):
         self, run_id: str, statistic: str, scope: str, rows: Sequence[int], start: int, stop: int | None
     ) -> Values:
         """Exact values of steps ``start`` to ``stop``, the latter exclusive."""
+
+    def histogram(self, run_id: str, row: int, step: int | None) -> Histogram | None:
+        """That of a tensor at the sampled step nearest to ``step`` (None: the newest), None if it has none."""
 
     def series(
         self,
@@ -170,6 +182,13 @@ class HttpSource:
         )
         planes = [_floats(answer[name]).reshape(len(rows), -1) for name in ("low", "high", "last")]
         return Buckets(answer["width"], answer["first_bucket"], *planes)
+
+    def histogram(self, run_id: str, row: int, step: int | None) -> Histogram | None:
+        found = self._get(f"/runs/{_quoted(run_id)}/histogram", tensor=row, step=step)
+        if found["step"] is None:
+            return None
+        counts = [found["zero"], found["below"], *found["octaves"], found["above"], found["not_finite"]]
+        return Histogram(found["step"], found["time"], np.array(counts, np.float64))
 
     def _get(self, path: str, **asked: Any) -> Any:
         query = urllib.parse.urlencode({name: value for name, value in asked.items() if value is not None})

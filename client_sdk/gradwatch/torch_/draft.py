@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from ..frames import Frame
 from ..protocol import Statistic
+from ..protocol.histogram import CELLS
 from .norms import Columns, Floats, Norms
-from .sampled import SAMPLED, Sample
+from .sampled import HISTOGRAM, HISTOGRAM_CADENCE, SAMPLED, Sample
 from .scalars import Flag, Later, Now
 
 __all__ = ["RUN_STATISTICS", "TENSOR_STATISTICS", "Clip", "Draft", "statistics"]
@@ -38,6 +39,9 @@ def statistics(tensors: int, groups: int, cadence: int) -> tuple[Statistic, ...]
     ]
     declared += [Statistic(name=name, scope="run", dtype="f8") for name in RUN_STATISTICS]
     declared += [Statistic(name=name, scope="tensor", width=tensors, cadence=0) for name in SAMPLED]
+    declared.append(
+        Statistic(name=HISTOGRAM, scope="histogram", width=tensors * CELLS, cadence=HISTOGRAM_CADENCE)
+    )
     if groups:
         declared.append(Statistic(name="lr", scope="run", width=groups, dtype="f8"))
     return tuple(declared)
@@ -138,8 +142,9 @@ class Draft:
         present: dict[str, npt.NDArray[np.bool_]],
     ) -> None:
         for name, (columns, numbers) in sample.rows().items():
-            row = values.get(name, np.full(self.width, np.nan)).astype(np.float64)
-            there = present.pop(name, np.full(self.width, name in values))
+            width = self.width * (CELLS if name == HISTOGRAM else 1)
+            row = values.get(name, np.full(width, np.nan)).astype(np.float64)
+            there = present.pop(name, np.full(width, name in values))
             row[columns], there[columns] = numbers, True
             with np.errstate(all="ignore"):
                 _put(values, present, name, row, there)

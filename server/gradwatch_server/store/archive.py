@@ -11,7 +11,7 @@ import secrets
 import struct
 import zipfile
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,6 +26,7 @@ from gradwatch.errors import ProtocolError
 from gradwatch.protocol import Batch, Block, Hello, Lost, Mark, Record, Schema, Statistic, Tensor
 from gradwatch.protocol.binary import decode_batch, encode_batch
 from gradwatch.protocol.codec import from_plain, to_plain
+from gradwatch.protocol.histogram import PER_TENSOR, wide
 
 from ..errors import Conflict, NotFound, StoreError
 from ..models import Run, Segment, TensorInfo
@@ -152,7 +153,7 @@ def _export_stream(
     readers = [
         SegmentReader(conn, SeriesKey(run_no, one.idx, one.width, one.rank), segment.index) for one in series
     ]
-    width = sum(one.width for one in series)
+    width = sum(one.width // max(one.cadence, 1) for one in series)
     chunks = max(1, min(_WINDOW_CHUNKS, _WINDOW_BYTES // (CHUNK_STEPS * max(width, 1) * 4)))
     size = chunks * CHUNK_STEPS
     windows = sorted({start // size * size for start in chunk_starts(conn, run_no, segment.index)})
@@ -299,19 +300,19 @@ def _import_stream(
 def _records(
     archive: zipfile.ZipFile, described: _Described, plain: dict[str, Any], *, last: bool
 ) -> Iterator[Record]:
-    statistics = tuple(from_plain(Statistic, one) for one in plain["series"])
-    width = len(described.tensors)
+    known: list[Statistic] = [from_plain(Statistic, one) for one in plain["series"]]
+    statistics = [replace(one, width=wide(one.scope, len(described.tensors), one.width)) for one in known]
     yield Schema(
         seq=0,
         id=0,
-        statistics=tuple(replace(one, width=width) if one.scope == "tensor" else one for one in statistics),
+        statistics=tuple(statistics),
         tensors=described.tensors,
     )
     with archive.open(plain["file"]) as file, zstandard.ZstdDecompressor().stream_reader(file) as unpacked:
         for _ in range(plain["batches"]):
             (size,) = _SIZE.unpack(unpacked.read(_SIZE.size))
             batch = decode_batch(memoryview(unpacked.read(size)))
-            yield replace(batch, blocks=tuple(_widened(block, statistics, width) for block in batch.blocks))
+            yield replace(batch, blocks=tuple(_widened(block, statistics) for block in batch.blocks))
     if last and plain["rank"] == MAIN_RANK:
         for mark in described.plain["marks"]:
             yield Mark(seq=0, step=mark["step"], time=mark["time"], kind=mark["kind"], data=mark["data"])
@@ -319,9 +320,10 @@ def _records(
             yield from_plain(Lost, {"seq": 0, **lost})
 
 
-def _widened(block: Block, statistics: tuple[Statistic, ...], tensors: int) -> Block:
+def _widened(block: Block, statistics: Sequence[Statistic]) -> Block:
     """A series of a rank may be narrower than the run's tensors."""
-    if statistics[block.statistic].scope != "tensor" or block.values.shape[1] == tensors:
+    declared = statistics[block.statistic]
+    if declared.scope not in PER_TENSOR or block.values.shape[1] == declared.width:
         return block
     piece = Piece(0, block.steps, block.times, block.values, block.present)
-    return _block(block.statistic, piece, tensors)
+    return _block(block.statistic, piece, declared.width)

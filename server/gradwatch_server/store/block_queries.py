@@ -23,6 +23,7 @@ __all__ = [
     "lane_ends",
     "levels_end",
     "newest_blocks",
+    "scope_of",
     "tail_bodies",
     "tail_by_id",
     "tail_lanes",
@@ -136,6 +137,13 @@ def find_series(
         if row is not None:
             return SeriesKey(*row, lane)
     return None
+
+
+def scope_of(conn: Connection, run_no: int, series: int) -> str | None:
+    """What the columns of a series are, None if it is gone."""
+    c = t.series.c
+    found = conn.execute(select(c.scope).where((c.run_no == run_no) & (c.idx == series))).scalar_one_or_none()
+    return None if found is None else str(found)
 
 
 def tail_bodies(

@@ -68,6 +68,7 @@ class Compactor:
         self._database = database
         self._known: OrderedDict[Lane, dict[int, _SeriesState]] = OrderedDict()
         self._origins: dict[tuple[int, int], Origin | None] = {}
+        self._flat: dict[tuple[int, int], bool] = {}
 
     def compact(self, lane: Lane, *, everything: bool = False) -> tuple[bool, int]:
         """One pass. Without ``everything`` only whole chunks are made. Whether there may be more to do, and how many bytes of
@@ -81,7 +82,7 @@ class Compactor:
             return False, 0
         bodies, states, more = found
         self._known.pop(lane, None)  # until the result is durable
-        work = _Pass(lane, states, self._database, self._origins)
+        work = _Pass(lane, states, self._database, self._origins, self._flat)
         done = work.run(bodies, everything)
         if done or work.blocks or work.merged:
             kept = self._database.write(
@@ -101,8 +102,9 @@ class Compactor:
         """Drops what is known of a run."""
         for lane in [lane for lane in self._known if lane.run_no == run_no]:
             del self._known[lane]
-        for key in [key for key in self._origins if key[0] == run_no]:
-            del self._origins[key]
+        for known in (self._origins, self._flat):
+            for key in [key for key in known if key[0] == run_no]:
+                del known[key]
 
     def _load(
         self, conn: Connection, lane: Lane, everything: bool
@@ -151,11 +153,13 @@ class _Pass:
         states: dict[int, _SeriesState],
         database: Database,
         origins: dict[tuple[int, int], Origin | None],
+        flat: dict[tuple[int, int], bool],
     ) -> None:
         self._lane = lane
         self._states = states
         self._database = database
         self._origins = origins
+        self._flat = flat
         self._whole: dict[tuple[int, int], Piece] = {}
         self.blocks: list[NewBlock] = []
         self.merged: list[NewBlock] = []
@@ -178,7 +182,8 @@ class _Pass:
         values = _concatenate([part for part in fresh if part is not None])
         if values is None:
             return
-        if LOWEST not in state.open:
+        flat = self._is_flat(series)
+        if LOWEST not in state.open and not flat:
             self._reopen(series, state)
         before = state.stored
         for chunk in _chunks(values):
@@ -187,9 +192,18 @@ class _Pass:
                 self._merge(series, first, chunk)
             else:
                 self.blocks.append(self._chunk(series, first, chunk))
-            state.open[LOWEST].append(_folded(chunk))
+            if not flat:
+                state.open[LOWEST].append(_folded(chunk))
         state.stored = int(values.steps[-1])
-        self._raise(series, state, int(parts[-1].steps[-1]))
+        if not flat:
+            self._raise(series, state, int(parts[-1].steps[-1]))
+
+    def _is_flat(self, series: int) -> bool:
+        """Whether a series has no pyramid: nobody draws a histogram over steps, and its buckets would be 48 times a norm's."""
+        key = (self._lane.run_no, series)
+        if key not in self._flat:
+            self._flat[key] = self._database.read(lambda conn: queries.scope_of(conn, *key)) == "histogram"
+        return self._flat[key]
 
     def _block(self, series: int, level: int, first: int, last: int, body: bytes) -> NewBlock:
         return NewBlock(self._lane.run_no, series, self._lane.segment, level, first, last, body)

@@ -215,14 +215,14 @@ def _store(
     changes: Changes,
 ) -> None:
     series, present = column.series, block.present
-    is_tensor = series.scope == "tensor"
     stored, stored_present = values, present
-    if is_tensor and not layout.in_order:
-        stored, stored_present = scatter(layout.rows, series.width, values, present)
+    place = layout.place(series.scope)
+    if place is not None:
+        stored, stored_present = scatter(place, series.width, values, present)
     changes.pieces.append(Piece(series.idx, block.steps, block.times, stored, stored_present))
-    if stream.rank not in (MAIN_RANK, RANKS_LANE):
-        return
-    rows = layout.rows if is_tensor else np.arange(column.width, dtype=np.int32)
+    if stream.rank not in (MAIN_RANK, RANKS_LANE) or series.scope == "histogram":
+        return  # a histogram is asked for when somebody looks at a step, and nobody judges it
+    rows = layout.rows if series.scope == "tensor" else np.arange(column.width, dtype=np.int32)
     changes.blocks.append(_stored(series, block, values, rows, present))
     if column.groups is not None and layout.norms is not None:
         norms, there = layout.norms(values, present)

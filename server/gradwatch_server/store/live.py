@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from gradwatch.errors import GradwatchError, ProtocolError
 from gradwatch.protocol import Statistic, Tensor
+from gradwatch.protocol.histogram import PER_TENSOR, columns_of, wide
 
 from ..models import GroupInfo, Run, TensorInfo
 from .module_tree import GroupNorms, groups_of, parent_of
@@ -95,6 +96,10 @@ class Layout:
     group_rows: npt.NDArray[np.int32]
     """Run-wide group of each column that ``norms`` gives."""
 
+    def place(self, scope: str) -> npt.NDArray[np.int32] | None:
+        """The run-wide columns of a statistic of this scope, None where they are its own."""
+        return None if self.in_order or scope not in PER_TENSOR else columns_of(scope, self.rows)
+
 
 @dataclass(slots=True, eq=False)
 class StreamHandle:
@@ -160,7 +165,7 @@ def declare(
         norms, group_rows = _group_norms(live, rows)
     columns = []
     for statistic in statistics:
-        width = reach if statistic.scope == "tensor" else statistic.width
+        width = wide(statistic.scope, reach, statistic.width)
         series = _series(live, added, rank, statistic, statistic.scope, width)
         groups = None
         if norms is not None and statistic.scope == "tensor" and statistic.name in NORMS:
@@ -173,11 +178,11 @@ def _check(statistics: Sequence[Statistic], tensors: int) -> None:
     seen = set()
     for statistic in statistics:
         label = statistic.name[:80]
-        if statistic.scope not in ("run", "tensor"):
+        if statistic.scope not in ("run", *PER_TENSOR):
             raise ProtocolError(
-                f"statistic {label!r} has scope {statistic.scope!r}: this server takes run and tensor"
+                f"statistic {label!r} has scope {statistic.scope!r}: this server takes run, {' and '.join(PER_TENSOR)}"
             )
-        if statistic.scope == "tensor" and statistic.width != tensors:
+        if statistic.width != wide(statistic.scope, tensors, statistic.width):
             raise ProtocolError(
                 f"statistic {label!r} is declared with {statistic.width:,} columns for {tensors:,} tensors"
             )

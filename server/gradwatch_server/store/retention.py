@@ -1,6 +1,6 @@
 """Keeps a database within its limits: the oldest exact values are thinned to the pyramid, a few chunks at a time.
 
-Nothing else is ever removed by itself. Buckets stay, so every spike and NaN stays visible at every zoom; series of the run
+Nothing else is ever removed by itself, and histograms, which have no pyramid. Buckets stay, so every spike and NaN stays visible at every zoom; series of the run
 (loss, global norm) stay whole; and around each incident, alert and restart exact values stay. "Oldest" means: of the run
 that has been silent longest, and in it the first steps.
 """
@@ -134,6 +134,7 @@ class Retention:
             candidate.run_no,
             candidate.series,
             candidate.newest,
+            candidate.level,
         )
 
 
@@ -150,5 +151,6 @@ def _bodies(
 
 
 def _bound(candidate: Candidate) -> int:
-    """Where the lowest level of the pyramid ends: what is above is in no bucket yet."""
-    return candidate.newest + level_span(LOWEST)
+    """Where the lowest level of the pyramid ends: what is above is in no bucket yet. Without one, where the newest chunk
+    begins."""
+    return candidate.newest + (level_span(LOWEST) if candidate.level else 0)

@@ -30,8 +30,7 @@ _b = t.blocks.c
 
 @dataclass(frozen=True, slots=True, order=True)
 class Candidate:
-    """Chunks of a series that may be thinned: those that begin in ``before <= step`` and end below ``bound``. In order of
-    their age."""
+    """Chunks of a series that may be thinned, from step ``before`` on. In order of their age."""
 
     last_seen: float
     segment: int
@@ -39,7 +38,9 @@ class Candidate:
     run_no: int
     series: int
     newest: int
-    """First step of the newest block of the lowest level of the pyramid."""
+    """First step of the newest block of ``level``."""
+    level: int = LOWEST
+    """The lowest level of the pyramid; 0 for series that have none."""
 
 
 def add_sizes(conn: Connection, run_no: int, exact: int, buckets: int) -> None:
@@ -79,21 +80,29 @@ def total_bytes(conn: Connection) -> int:
 
 
 def candidates(conn: Connection, unseen_since: float | None) -> list[Candidate]:
-    """What could be thinned: series of tensors and groups that have buckets; of runs without a sign of life since
-    ``unseen_since`` only, if given."""
+    """What could be thinned: series of tensors and groups that have buckets, and histograms, which have none; of runs without
+    a sign of life since ``unseen_since`` only, if given."""
     h, s, r = t.thinned.c, t.series.c, t.runs.c
-    wanted = (_b.level == LOWEST) & (s.scope != "run")
+    wanted = ((_b.level == LOWEST) & s.scope.in_(("tensor", "group"))) | (
+        (_b.level == 0) & (s.scope == "histogram")
+    )
     if unseen_since is not None:
         wanted &= r.last_seen < unseen_since
     rows = conn.execute(
         select(
-            r.last_seen, _b.segment, func.coalesce(h.before, 0), _b.run_no, _b.series, func.max(_b.first_step)
+            r.last_seen,
+            _b.segment,
+            func.coalesce(h.before, 0),
+            _b.run_no,
+            _b.series,
+            func.max(_b.first_step),
+            _b.level,
         )
         .join(t.series, (s.run_no == _b.run_no) & (s.idx == _b.series))
         .join(t.runs, r.no == _b.run_no)
         .outerjoin(t.thinned, (h.run_no == _b.run_no) & (h.series == _b.series) & (h.segment == _b.segment))
         .where(wanted)
-        .group_by(r.last_seen, _b.segment, h.before, _b.run_no, _b.series)
+        .group_by(r.last_seen, _b.segment, h.before, _b.run_no, _b.series, _b.level)
     )
     return [Candidate(*row) for row in rows]
 

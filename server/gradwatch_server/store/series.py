@@ -38,6 +38,7 @@ __all__ = [
     "LOWEST",
     "SegmentReader",
     "level_span",
+    "newest_step",
     "read_series",
     "read_values",
 ]
@@ -207,6 +208,21 @@ def _stretches(
     return found[::-1]
 
 
+def _newest(stretches: Sequence[_Stretch]) -> int:
+    for stretch in reversed(stretches):
+        found = stretch.reader.newest(stretch.high)
+        if found >= stretch.low:
+            return found
+    return -1
+
+
+def newest_step(
+    conn: Connection, key: SeriesKey, segments: Sequence[Segment], segment: int | None = None
+) -> int:
+    """The newest step at which a series has values, -1 if there is none. The segments are joined, or one is chosen."""
+    return _newest(_stretches(conn, key, segments, segment))
+
+
 class _Canvas:
     """Collects buckets ``first .. first + n`` of ``width`` steps for some rows."""
 
@@ -286,12 +302,7 @@ def read_series(conn: Connection, key: SeriesKey, segments: Sequence[Segment], q
     and ends with the newest step or ``to_step``; both end buckets are whole."""
     stretches = _stretches(conn, key, segments, query.segment)
     rows = None if query.rows is None else np.array(query.rows, np.int64)
-    newest = -1
-    for stretch in reversed(stretches):
-        found = stretch.reader.newest(stretch.high)
-        if found >= stretch.low:
-            newest = found
-            break
+    newest = _newest(stretches)
     begin = min((s.start_step for s in segments), default=0) if query.segment is None else 0
     low = max(query.from_step, begin)
     high = newest + 1 if query.to_step is None else min(query.to_step, newest + 1)

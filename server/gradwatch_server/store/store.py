@@ -17,6 +17,7 @@ from gradwatch.protocol import Hello, Record
 from ..errors import NotFound
 from ..models import (
     GroupInfo,
+    Histogram,
     Run,
     RunMark,
     Segment,
@@ -31,6 +32,7 @@ from .background import Background
 from .block_queries import SeriesKey, database_bytes, find_series
 from .compactor import Lane
 from .database import Database
+from .histograms import HISTOGRAM, SCOPE, nearest_histogram
 from .intake import Appended, Intake
 from .live import SeriesRef, StreamHandle
 from .opening import OpenedStream
@@ -273,6 +275,21 @@ class Store:
                 conn, *_located(conn, run_id, scope, statistic), rows, from_step, to_step, limit, segment
             )
         )
+
+    def histogram(
+        self, run_id: str, tensor: int, step: int | None = None, segment: int | None = None
+    ) -> Histogram | None:
+        """The gradient histogram of a tensor that is nearest to ``step`` (None: the newest), if there is any.
+
+        Raises:
+            NotFound: the run has no histograms.
+        """
+
+        def work(conn: Connection) -> Histogram | None:
+            key, segments = _located(conn, run_id, SCOPE, HISTOGRAM)
+            return nearest_histogram(conn, key, segments, tensor, step, segment)
+
+        return self.database.read(work)
 
     def percentiles(
         self, run_id: str, statistic: str, scope: str, row: int, qs: Sequence[float]

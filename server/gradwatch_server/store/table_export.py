@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection
 
+from gradwatch.protocol.histogram import LABELS
+
 from ..errors import NotFound, StoreError
 from . import queries
 from .block_queries import SeriesKey
@@ -47,8 +49,9 @@ def export_tables(
     progress: Progress = lambda statistic, step, last: None,
 ) -> list[Path]:
     """Writes ``<scope>-<statistic>.<form>`` into ``folder``, which is made: columns ``step``, ``time`` (Unix seconds), then
-    one for each tensor, group or column. Segments are joined. What is absent is an empty field, NaN the word nan. As
-    ``tensorboard`` the folder is the log of one run: an event file for each statistic, with a tag for each column.
+    one for each tensor, group, column, or power of two of a tensor's histogram. Segments are joined. What is absent is an empty field, NaN the word nan. As
+    ``tensorboard`` the folder is the log of one run: an event file for each statistic but histograms, with a tag for each
+    column.
 
     Raises:
         NotFound: no such run.
@@ -76,13 +79,15 @@ def _export(
     if row is None:
         raise NotFound(f"there is no run {run_id!r}")
     segments = queries.segments_of_run(conn, row.no, run_id)
+    tensors = [tensor.name for tensor in queries.tensors_of_run(conn, row.no)]
     names = {
-        "tensor": [tensor.name for tensor in queries.tensors_of_run(conn, row.no)],
+        "tensor": tensors,
+        "histogram": [f"{tensor}/{label}" for tensor in tensors for label in LABELS],
         "group": [group.path or "(all)" for group in queries.groups_of_run(conn, row.no)],
     }
     written: list[Path] = []
     for ref in queries.series_of_run(conn, row.no):
-        if ref.rank != MAIN_RANK:
+        if ref.rank != MAIN_RANK or (ref.scope == "histogram" and form == "tensorboard"):
             continue
         key = SeriesKey(row.no, ref.idx, ref.width)
         table = _Table(ref.scope, ref.name, _columns(ref, names), iterate_values(conn, key, segments))

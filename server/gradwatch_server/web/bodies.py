@@ -10,6 +10,7 @@ __all__ = [
     "CodeReply",
     "ErrorReply",
     "GroupOut",
+    "HistogramReply",
     "MarksReply",
     "RunDetailReply",
     "RunOut",
@@ -184,6 +185,20 @@ class ValuesReply(BaseModel):
     steps: list[float]
     times: list[float]
     values: list[list[Number | None]]
+
+
+class HistogramReply(BaseModel):
+    """How many elements of a sample of a gradient lie in each power of two. ``octaves[k]``: at least
+    ``2 ** (lowest_exponent + k)`` and less than twice that. All is null and empty where the tensor has none."""
+
+    step: int | None = Field(description="The sampled step nearest to the one asked for.")
+    time: float | None
+    zero: int = Field(description="Exactly zero.")
+    below: int = Field(description="Smaller than the first octave.")
+    octaves: list[int]
+    above: int = Field(description="Larger than the last octave, and finite.")
+    not_finite: int
+    lowest_exponent: int
 
 
 class MarkOut(BaseModel):

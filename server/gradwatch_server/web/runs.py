@@ -9,7 +9,7 @@ import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from gradwatch.protocol import limits
+from gradwatch.protocol import histogram, limits
 
 from ..errors import Invalid
 from ..flight import FLIGHT_MARK
@@ -231,6 +231,44 @@ async def get_values(
         return reply_exact({"steps": found.steps.tolist(), "times": found.times.tolist(), "values": values})
 
     return await run_in_threadpool(read)
+
+
+@router.get(
+    "/{run_id}/histogram", summary="A gradient's log2 histogram", response_model=bodies.HistogramReply
+)
+async def get_histogram(
+    request: Request,
+    run: VisibleRun,
+    tensor: Annotated[int, Query(ge=0, le=2**31 - 1, description="Index of the tensor in the run.")],
+    step: Annotated[
+        int | None, Query(ge=0, le=limits.MAX_STEP, description="The newest step when left out.")
+    ] = None,
+    segment: Annotated[
+        int | None, Query(ge=0, le=2**31 - 1, description="One segment; joined when left out.")
+    ] = None,
+) -> Response:
+    """At the sampled step nearest to `step`: every 50th step, every 5th around an incident, rarer where the budget is short."""
+    store = services_of(request).store
+    if tensor >= run.tensor_count:
+        raise Invalid(
+            f"The run has {run.tensor_count:,} tensors: give an index below that.",
+            {"tensor": "no such tensor"},
+        )
+    found = await run_in_threadpool(store.histogram, run.id, tensor, step, segment)
+    counts = np.zeros(histogram.CELLS) if found is None else found.counts
+    cell = counts.astype(np.int64).tolist()
+    return reply_exact(
+        {
+            "step": None if found is None else found.step,
+            "time": None if found is None else found.time,
+            "zero": cell[histogram.ZERO],
+            "below": cell[histogram.BELOW],
+            "octaves": cell[histogram.BELOW + 1 : histogram.ABOVE],
+            "above": cell[histogram.ABOVE],
+            "not_finite": cell[histogram.NOT_FINITE],
+            "lowest_exponent": histogram.LOWEST_EXPONENT,
+        }
+    )
 
 
 @router.get("/{run_id}/marks", summary="Marks on the timeline", response_model=bodies.MarksReply)

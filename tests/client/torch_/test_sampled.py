@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from gradwatch.torch_.sampled import SAMPLED, Cadence, Sample
+from gradwatch.protocol.histogram import CELLS, count
+from gradwatch.torch_.sampled import HISTOGRAM, SAMPLED, Cadence, Sample
 
 from .conftest import Watch, mlp
 
@@ -251,3 +253,81 @@ def test_looking_closely_keeps_to_no_budget_at_all() -> None:
     cadence = Cadence(0.0)
     cadence.closely_until = 100
     assert not cadence.wants(5) and not cadence.due(5)
+
+
+def plain_histogram(values: torch.Tensor) -> list[int]:
+    """Counted one by one, with comparisons."""
+    cells = [0] * CELLS
+    for value in values.double().flatten().tolist():
+        size = abs(value)
+        if not math.isfinite(size):
+            cells[47] += 1
+        elif size == 0:
+            cells[0] += 1
+        else:
+            cells[1 + sum(size >= 2.0**exponent for exponent in range(-38, 7))] += 1
+    return cells
+
+
+def test_a_histogram_of_a_small_tensor_counts_every_element(watch: Watch) -> None:
+    history = small(watch)
+    seen = history.seen
+    assert [frame.step for frame in seen.frames if HISTOGRAM in frame.values] == [0]
+    names, row = seen.names(seen.frames[0]), seen.frames[0].values[HISTOGRAM].reshape(-1, CELLS)
+    for name, cells in zip(names, row, strict=True):
+        assert cells.tolist() == plain_histogram(history.grads[0][name]), name
+    (declared,) = (s for s in seen.schemas[-1][1] if s.name == HISTOGRAM)
+    assert (declared.scope, declared.width, declared.cadence) == ("histogram", len(names) * CELLS, 50)
+    assert 4 * CELLS / declared.cadence <= 4.2
+
+
+def test_every_cell_of_a_histogram_begins_at_its_power_of_two() -> None:
+    edges = 2.0 ** np.arange(-38, 7)
+    values = np.concatenate(
+        [edges, np.nextafter(edges, 0), [0.0, -0.0, 5e-324, 1e300, np.inf, -np.inf, np.nan]]
+    )
+    cells = count(np.concatenate([values, -values]), np.array([len(values), len(values)]))
+    assert cells[0].tolist() == cells[1].tolist()
+    assert cells[0].sum() == len(values)
+    assert cells[0].tolist() == plain_histogram(torch.tensor(values))
+
+
+def test_a_histogram_of_a_large_tensor_is_within_its_error_of_the_whole(watch: Watch) -> None:
+    model = nn.Sequential(nn.Linear(6, 500), nn.Tanh(), nn.Linear(500, 400))
+    history = History(watch, model, torch.optim.SGD(model.parameters(), lr=0.1), steps=1)
+    seen = history.seen
+    sampled = (
+        seen.frames[0].values[HISTOGRAM].reshape(-1, CELLS)[seen.names(seen.frames[0]).index("2.weight")]
+    )
+    grad = history.grads[0]["2.weight"]
+    n, shares = sampled.sum(), np.array(plain_histogram(grad)) / grad.numel()
+    assert 900 <= n <= 1024
+    # Rows of this gradient have their unit's scale in common, so that elements of a row do not count as independent.
+    error = np.sqrt(shares * (1 - shares) / n)
+    assert np.all(np.abs(sampled / n - shares) <= 5 * error + 1e-12)
+    assert abs(np.cumsum(sampled / n) - np.cumsum(shares)).max() < 0.1
+
+
+def test_histograms_are_of_the_gradient_that_the_optimizer_uses(watch: Watch) -> None:
+    """Still scaled where the optimizer is fused and unscales by itself; NaN and zeros are counted apart."""
+    model = mlp((6, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, fused=True)
+    _, seen = watch(model, optimizers=[optimizer])
+    scale, found = torch.tensor(2.0**16), torch.tensor(0.0)
+    optimizer.grad_scale, optimizer.found_inf = scale, found  # type: ignore[attr-defined]
+    grad = torch.tensor([1.5 * 2.0**-20, 0.0, float("nan")])
+    model[0].bias.grad, model[0].weight.grad = grad * 2.0**16, None
+    optimizer.step()
+    frame = seen.frames[0]
+    cells = dict(
+        zip(seen.names(frame), frame.values[HISTOGRAM].reshape(-1, CELLS).astype(float), strict=True)
+    )
+    assert cells["0.bias"].tolist() == plain_histogram(grad)
+    assert not frame.present[HISTOGRAM].reshape(-1, CELLS)[seen.names(frame).index("0.weight")].any()
+
+
+def test_histograms_are_rarer_than_samples_and_come_oftener_around_an_incident() -> None:
+    cadence = Cadence(0.01)
+    assert [step for step in range(120) if cadence.due(step) and cadence.histogram(step)] == [0, 50, 100]
+    cadence.closely_until = 20
+    assert [step for step in range(60) if cadence.due(step) and cadence.histogram(step)] == [0, 5, 10, 15, 50]

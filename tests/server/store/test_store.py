@@ -256,7 +256,7 @@ def test_percentiles_leave_out_what_is_not_finite(store: Store) -> None:
     [
         ((Statistic(name="x", scope="tensor", width=3),), "3 columns for 4 tensors"),
         ((Statistic(name="x", scope="run"), Statistic(name="x", scope="run")), "declared twice"),
-        ((Statistic(name="x", scope="module", width=2),), "this server takes run and tensor"),
+        ((Statistic(name="x", scope="module", width=2),), "this server takes run, tensor and histogram"),
     ],
 )
 def test_a_schema_that_makes_no_sense_is_refused(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tests.server.live_server import Running, Trainer, batch, hello, schema, serving
 
-from gradwatch.protocol import Batch, Block, Schema, Statistic
+from gradwatch.protocol import Batch, Block, Schema, Statistic, histogram
 from gradwatch_server.app import create_app
 from gradwatch_server.config import Config
 from gradwatch_server.web.access import SHARED
@@ -43,11 +43,15 @@ IDS = [f"{method} {path}" for method, path, _ in OPERATIONS]
 
 
 def global_norm() -> tuple[Schema, Batch]:
-    """Records 2 and 3: a norm over all tensors."""
+    """Records 2 and 3: a norm over all tensors, and their histograms."""
     steps = np.array([0.0, 1.0])
     block = Block(statistic=0, steps=steps, times=steps + 1.7e9, values=np.ones((2, 1)))
     statistic = Statistic(name="global_grad_norm", scope="run", dtype="f8")
-    return Schema(seq=2, id=1, statistics=(statistic,)), Batch(seq=3, schema=1, blocks=(block,))
+    width = 3 * histogram.CELLS
+    cells = Statistic(name="grad_histogram", scope="histogram", width=width)
+    counted = Block(statistic=1, steps=steps, times=block.times, values=np.ones((2, width)))
+    schema = Schema(seq=2, id=1, statistics=(statistic, cells))
+    return schema, Batch(seq=3, schema=1, blocks=(block, counted))
 
 
 class World:
@@ -70,8 +74,8 @@ class World:
         filled = re.sub(r"\{run_id\}", run, path)
         filled = re.sub(r"\{\w+\}", "no-such-thing", filled)
         query = {"statistic": "grad_norm"} if "statistic" in str(operation.get("parameters")) else {}
-        if any(parameter["name"] == "run" for parameter in operation.get("parameters", [])):
-            query["run"] = run
+        names = [parameter["name"] for parameter in operation.get("parameters", [])]
+        query.update({name: value for name, value in (("run", run), ("tensor", "0")) if name in names})
         with self.server.client(**headers) as client:
             return client.request(method, filled, params=query)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -13,7 +14,7 @@ import pytest
 from tests.server.live_server import Page, Running, Trainer, batch, hello, schema, serving
 
 from gradwatch.errors import ConnectionRefused
-from gradwatch.protocol import Bye, Mark
+from gradwatch.protocol import Batch, Block, Bye, Mark, Statistic
 from gradwatch_server.web import bodies
 from gradwatch_server.web.view_codec import decode_view
 
@@ -139,6 +140,31 @@ def test_exact_values(api: httpx.Client) -> None:
     assert norms["values"] == [[2.0], [4.0]]
 
 
+def test_the_histogram_nearest_to_a_step(server: Running) -> None:
+    cells = np.arange(4 * 48, dtype=np.float32).reshape(2, 96)
+    steps = np.array([0.0, 50.0])
+    block = Block(statistic=2, steps=steps, times=1.7e9 + steps, values=cells)
+    plain = schema(NAMES[:2])
+    declared = Statistic(name="grad_histogram", scope="histogram", width=96, cadence=50)
+    with Trainer(server, hello()) as trainer, server.owner() as client:
+        trainer.send(replace(plain, statistics=(*plain.statistics, declared)))
+        trainer.send(batch(1, range(60), np.ones((60, 2))), Batch(seq=2, schema=0, blocks=(block,)))
+        trainer.wait_acked(3)
+        found = bodies.HistogramReply.model_validate(get(client, "/runs/run-1/histogram", tensor=1, step=30))
+        assert (found.step, found.time, found.lowest_exponent) == (50, 1.7e9 + 50, -38)
+        first = 3 * 48
+        assert (found.zero, found.below, found.above, found.not_finite) == (
+            first,
+            first + 1,
+            first + 46,
+            first + 47,
+        )
+        assert found.octaves == list(range(first + 2, first + 46))
+        assert get(client, "/runs/run-1/histogram", tensor=0, step=20)["zero"] == 0
+        assert get(client, "/runs/run-1/histogram", tensor=0)["step"] == 50
+        assert client.get("/api/v1/runs/run-1/histogram?tensor=2").status_code == 422
+
+
 def test_marks(api: httpx.Client) -> None:
     found = bodies.MarksReply.model_validate(get(api, "/runs/run-1/marks"))
     assert [(mark.step, mark.kind, mark.data) for mark in found.marks] == [
@@ -162,6 +188,11 @@ ODD = {
     "/runs/run-1/series?statistic=grad_norm&scope=planet": 422,
     "/runs/run-1/series?statistic=" + "x" * 600: 422,
     "/runs/run-1/values?statistic=grad_norm&limit=0": 422,
+    "/runs/run-1/histogram": 422,
+    "/runs/run-1/histogram?tensor=-1": 422,
+    "/runs/run-1/histogram?tensor=0": 404,
+    "/runs/run-1/histogram?tensor=3": 422,
+    "/runs/run-1/histogram?tensor=0&step=x": 422,
     "/runs?state=asleep": 422,
     "/runs?limit=100000": 422,
     "/nothing": 404,
