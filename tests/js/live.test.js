@@ -44,14 +44,16 @@ function started(boot = { base: "", page: "p" }) {
 
 const QUERY = { run: "r1", statistic: "grad_norm", scope: "group", rows: null, from: 0, to: null, points: 500, segment: null };
 
-test("it says hello first, and asks for everything after the welcome", () => {
+test("it says hello first, and asks for everything without waiting for the welcome", () => {
   const { live, opened, end } = started();
   live.follow("r1");
   live.subscribe(QUERY, () => {});
   opened[0].open();
-  assert.deepEqual(opened[0].sent, [{ type: "hello", page: "p" }]);
+  const asked = [{ type: "hello", page: "p" }, { type: "follow", run: "r1" }, { type: "subscribe", id: 1, ...QUERY }];
+  assert.deepEqual(opened[0].sent, asked);
+  assert.equal(live.connection().state, "connecting");
   opened[0].say({ type: "welcome", revision: 40, now: 1002.5 });
-  assert.deepEqual(opened[0].sent.slice(1), [{ type: "follow", run: "r1" }, { type: "subscribe", id: 1, ...QUERY }]);
+  assert.deepEqual(opened[0].sent, asked, "nothing is asked twice");
   assert.equal(live.connection().state, "live");
   assert.equal(live.connection().clock, 2.5);
   end();

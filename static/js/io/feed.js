@@ -1,6 +1,7 @@
 // The numbers of one statistic for some rows, at the zoom the page shows: live from the socket, or a standing stretch by REST.
 //
 //   const feed = createFeed(store, run, { statistic, scope, rows }, onChange);
+//     onChange(feed, answered): new numbers; `answered` when they are the answer to a question, not the run going on
 //   feed.show({ from, to, points, slide });   // to null: live; slide: how many newest steps are wanted, null for all
 //   feed.window                               // SeriesWindow or null; feed.rowOf(index) finds a tensor's row in it
 //   feed.select(rows)                         // other rows, same stretch
@@ -31,12 +32,12 @@ export function createFeed(store, run, { statistic, scope, rows = null }, onChan
     rowIds = ids;
     places = placesOf(ids);
     error = "";
-    onChange(feed);
+    onChange(feed, true);
   }
 
   function fail(message) {
     error = message;
-    onChange(feed);
+    onChange(feed, true);
   }
 
   /** A live stretch. The old subscription ends when the new one has answered. */
@@ -68,7 +69,7 @@ export function createFeed(store, run, { statistic, scope, rows = null }, onChan
     if (!window.apply(view)) return ask();
     if (wanted.slide !== null) window.dropBefore(Math.floor((window.lastStep + 1 - wanted.slide) / window.width));
     if (window.n > OVERGROWN * wanted.points) ask();
-    onChange(feed);
+    onChange(feed, false);
   }
 
   async function fetchOnce() {
@@ -85,7 +86,9 @@ export function createFeed(store, run, { statistic, scope, rows = null }, onChan
       endLive();
       accept(view, ids);
     } catch (problem) {
-      if (problem.name !== "AbortError") fail(problem.message);
+      if (problem.name === "AbortError") return;
+      fetching = null;
+      fail(problem.message);
     } finally {
       if (fetching?.signal === signal) fetching = null;
     }

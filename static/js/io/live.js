@@ -32,6 +32,7 @@ export function createLive(boot, seams = {}) {
   const handlers = { connection: new Set(), event: new Set(), stale: new Set() };
   const subscriptions = new Map();
   let socket = null;
+  let greeted = false;
   let connection = { state: "connecting", since: now(), clock: 0, error: "" };
   let revision = boot.revision ?? null;
   let followed;
@@ -54,7 +55,7 @@ export function createLive(boot, seams = {}) {
     emit("connection", connection);
   }
 
-  const ready = () => socket !== null && socket.readyState === 1 && connection.state === "live";
+  const ready = () => greeted && socket !== null && socket.readyState === 1;
 
   function send(message) {
     if (ready()) socket.send(JSON.stringify(message));
@@ -68,6 +69,13 @@ export function createLive(boot, seams = {}) {
     retry = FIRST_RETRY;
     if (revision === null) revision = message.revision;
     setConnection({ state: "live", clock: message.now - now(), error: "" });
+  }
+
+  /** Says who we are and what we want at once: the server's welcome need not be waited for. */
+  function greet() {
+    const hello = boot.share ? { share: boot.share } : { page: boot.page };
+    greeted = true;
+    send({ type: "hello", ...hello, ...(revision === null ? {} : { since: revision }) });
     if (followed !== undefined) send({ type: "follow", run: followed });
     for (const subscription of subscriptions.values()) ask(subscription);
   }
@@ -122,10 +130,8 @@ export function createLive(boot, seams = {}) {
     const opened = new Socket(address);
     opened.binaryType = "arraybuffer";
     socket = opened;
-    opened.onopen = () => {
-      const hello = boot.share ? { share: boot.share } : { page: boot.page };
-      opened.send(JSON.stringify({ type: "hello", ...hello, ...(revision === null ? {} : { since: revision }) }));
-    };
+    greeted = false;
+    opened.onopen = () => socket === opened && greet();
     opened.onmessage = (event) => socket === opened && onMessage(event);
     opened.onclose = (event) => socket === opened && onClose(event);
   }

@@ -41,8 +41,8 @@ const AFTER = 50;
 /** A page hidden for this long stops the flow of numbers; it asks for fresh ones when it is seen again. */
 const PAUSE_MS = 5000;
 const LAG_MS = 2000;
-/** Plotly waits so long for the first numbers. */
-const PLOTLY_MS = 800;
+/** Plotly waits at most so long for the first numbers. */
+const PLOTLY_MS = 3000;
 
 const $ = (selector) => document.querySelector(selector);
 const first = readBoot();
@@ -58,7 +58,7 @@ const owner = boot.role === "owner";
 
 let painter = null;
 const busy = mountBusy($("#busy"));
-const model = createModel(store, () => painter?.numbers());
+const model = createModel(store, () => painter?.numbers(), () => painter?.now());
 const pointsFor = (width) => model.setPoints(width / 1.4);
 const side = parseFloat(getComputedStyle($("#heat .heat-body")).getPropertyValue("--plot-left"));
 pointsFor($("#norm").clientWidth - side - 60);
@@ -353,7 +353,7 @@ painter.now();
 // The sentence, the numbers and the heat map come first; Plotly is large, and nothing else is done while it is taken in.
 (async () => {
   try {
-    await Promise.race([firstNumbers, new Promise((done) => setTimeout(done, PLOTLY_MS))]);
+    if (model.newest() >= 0) await Promise.race([firstNumbers, new Promise((done) => setTimeout(done, PLOTLY_MS))]);
     const loaded = await loadPlotly();
     for (const chart of charts) chart.usePlotly(loaded);
     painter.now();

@@ -9,11 +9,13 @@ const OVERVIEW_POINTS = 256;
 /**
  * @param {object} store with `run`, `view`, `frozen`
  * @param {() => void} onNumbers called when any number changed
+ * @param {() => void} onAnswers called instead when the last of the numbers came that the page had asked for
  */
-export function createModel(store, onNumbers) {
+export function createModel(store, onNumbers, onAnswers) {
   const run = store.get().run.id;
   const feeds = new Map();
   let points = 500;
+  let shown = store.get().view;
 
   function newest() {
     let step = -1;
@@ -49,6 +51,8 @@ export function createModel(store, onNumbers) {
     return slideFrom;
   }
 
+  const onChange = (_, answered) => (answered && !model.busy() ? onAnswers() : onNumbers());
+
   const model = {
     newest,
     first,
@@ -58,7 +62,7 @@ export function createModel(store, onNumbers) {
       const key = `${scope}:${statistic}:${overview ? "all" : "view"}:${name}`;
       let entry = feeds.get(key);
       if (!entry) {
-        entry = { overview, feed: createFeed(store, run, { statistic, scope, rows }, onNumbers) };
+        entry = { overview, feed: createFeed(store, run, { statistic, scope, rows }, onChange) };
         feeds.set(key, entry);
         entry.feed.show(stretch(overview));
       }
@@ -74,6 +78,7 @@ export function createModel(store, onNumbers) {
     },
     /** Asks for the stretch that the view now wants. */
     showView() {
+      shown = store.get().view;
       for (const { feed, overview } of feeds.values()) feed.show(stretch(overview));
     },
     /** How many buckets the charts can draw. */
@@ -83,8 +88,9 @@ export function createModel(store, onNumbers) {
       points = rounded;
       model.showView();
     },
-    /** Whether the page waits for numbers that it asked for. */
+    /** Whether the page waits for numbers of what it is to show. */
     busy() {
+      if (shown !== store.get().view) return true;
       for (const { feed } of feeds.values()) if (feed.busy) return true;
       return false;
     },
