@@ -20,7 +20,7 @@ from . import peers
 from .calls import callbacks
 from .models import MODELS
 from .sizes import bytes_per_value, import_seconds
-from .steps import Recording, ours, whole_steps
+from .steps import Recording, Steps, ours, whole_steps
 from .timing import Times, idleness
 
 
@@ -28,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the sizes, and a few lines for each model."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.overhead", description=__doc__)
     parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--blocks", type=int, default=6, help="blocks of 5 whole steps")
+    parser.add_argument("--blocks", type=int, default=8, help="how many blocks of whole steps")
+    parser.add_argument("--block", type=int, default=40, help="whole steps in a block")
     parser.add_argument("--models", default="mlp,deep,gpt")
     parser.add_argument("--peers", action="store_true", help="beside wandb, Trackio and TensorBoard")
     options = parser.parse_args(arguments)
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             steps = options.steps if name != "gpt" else max(8, options.steps // 6)
             in_calls(name, callbacks(MODELS[name], steps, logs), logs)
             recordings = {"gradwatch": ours, **peers.recordings(logs), **watches}
-            in_whole_steps(name, whole_steps(MODELS[name], recordings, options.blocks), recordings)
+            in_whole_steps(name, whole_steps(MODELS[name], recordings, options.blocks, options.block))
 
 
 def in_calls(name: str, times: Times, logs: Mapping[str, peers.Log]) -> None:
@@ -68,14 +69,19 @@ def in_calls(name: str, times: Times, logs: Mapping[str, peers.Log]) -> None:
         print(f"{name:5} ours/{other} {times.ratio('ours', other)}")
 
 
-def in_whole_steps(name: str, times: Times, recordings: Mapping[str, Recording]) -> None:
+def in_whole_steps(name: str, steps: Steps) -> None:
     """What a step costs more with each, background work included."""
-    plain = times.median("plain")
-    print(f"{name:5} plain step {times.typical('plain')}")
-    for other in recordings:
-        low, middle, high = (1e6 * (q - plain) for q in statistics.quantiles(times.seconds[other], n=4))
+    plain = statistics.fmean(steps.plain)
+    low, middle, high = statistics.quantiles(steps.plain, n=4)
+    print(f"{name:5} plain step {1e6 * middle:8.0f} [{1e6 * low:.0f}..{1e6 * high:.0f}] us")
+    for other, recorded in steps.recorded.items():
+        of_median = statistics.median(recorded) / middle - 1
+        low, extra, high = statistics.quantiles(steps.extra[other], n=4)
+        calls, background = (statistics.median(part[other]) for part in (steps.calls, steps.background))
         print(
-            f"{name:5} {other:24} {middle:+8.0f} [{low:+.0f}..{high:+.0f}] us, {1e-4 * middle / plain:+.1f} %"
+            f"{name:5} {other:24} {1e6 * extra:+8.0f} [{1e6 * low:+.0f}..{1e6 * high:+.0f}] us, {extra / plain:+.1%} "
+            f"(median step {of_median:+.1%}); calls {1e6 * calls:.0f} us; the rest {(extra - calls) / plain:+.1%}; "
+            f"other threads {1e6 * background:.0f} us of processor time"
         )
 
 

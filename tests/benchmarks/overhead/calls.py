@@ -14,7 +14,7 @@ from gradwatch.frames import PendingFrame
 from gradwatch.shield import Shield
 from gradwatch.torch_.capture import Capture
 
-from .models import Make, Still
+from .models import Make, Still, loss_of
 from .peers import Log, norms
 from .timing import Times
 
@@ -53,12 +53,13 @@ def callbacks(make: Make, steps: int, logs: Mapping[str, Log]) -> Times:
     model, x = make()
     parameters = list(model.parameters())
     optimizer = Still(parameters)
+    loss = loss_of(model, x)
     plain_clip = nn.utils.clip_grad_norm_
     times = Times(time.thread_time)
 
     def backward() -> None:
         optimizer.zero_grad()
-        model(x).float().pow(2).mean().backward()
+        loss().backward()
 
     def reference() -> None:
         with times.of("foreach"):

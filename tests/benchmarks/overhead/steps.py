@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 import gradwatch
 from gradwatch.testing import FakeServer, MemoryTransport
 
-from .models import Make
-from .timing import Times
+from .models import Make, loss_of
 
-__all__ = ["Recording", "ours", "whole_steps"]
+__all__ = ["Recording", "Steps", "ours", "whole_steps"]
 
 Recording: TypeAlias = "Callable[[nn.Module, torch.optim.Optimizer], _Made]"
 _Made: TypeAlias = "tuple[Callable[[], object], Callable[[], object]]"
@@ -27,30 +30,93 @@ def ours(model: nn.Module, optimizer: torch.optim.Optimizer) -> _Made:
     return (lambda: run.log(loss=0.5)), run.finish
 
 
-def whole_steps(make: Make, recordings: Mapping[str, Recording], blocks: int, block: int = 5) -> Times:
-    """Each recording in turn for ``block`` steps, after one that is not counted; as many ``plain`` ones before it."""
-    times = Times()
+@dataclass
+class Steps:
+    """Seconds of whole steps: of each plain one and, by recording, of blocks of recorded ones.
+
+    Medians of steps hide what is done once in a while (a batch sent, a sample taken), so blocks are compared by their means,
+    each with the plain block before it.
+    """
+
+    plain: list[float] = field(default_factory=list)
+    recorded: dict[str, list[float]] = field(default_factory=dict)
+    extra: dict[str, list[float]] = field(default_factory=dict)
+    """Mean of a block above that of the plain block before it."""
+
+    calls: dict[str, list[float]] = field(default_factory=dict)
+    """Of those, processor time in the training thread's calls: hooks of optimizer steps, and what the script calls after each step."""
+
+    background: dict[str, list[float]] = field(default_factory=dict)
+    """Processor time of the process's other threads, per step of a block."""
+
+
+class _Calls:
+    """Adds up the processor time in what it wraps; waiting for the interpreter's lock is the doing of other threads."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def timed(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any) -> Any:
+            begun = time.thread_time()
+            result = call(*args)
+            self.seconds += time.thread_time() - begun
+            return result
+
+        return timed
+
+    def time_hooks(self) -> None:
+        """Wraps the hooks that optimizers have by now."""
+        for hooks in (_global_optimizer_pre_hooks, _global_optimizer_post_hooks):
+            for key, hook in hooks.items():
+                hooks[key] = self.timed(hook)
+
+
+def whole_steps(
+    make: Make, recordings: Mapping[str, Recording], blocks: int, block: int = 40, warm: int = 12
+) -> Steps:
+    """Each recording in turn for ``block`` steps, after ``warm`` that are not counted; as many plain ones before it."""
+    steps = Steps()
     model, x = make()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    loss = loss_of(model, x)
 
-    def step(variant: str, record: Callable[[], object] = lambda: None) -> None:
-        with times.of(variant):
-            optimizer.zero_grad()
-            model(x).float().pow(2).mean().backward()
-            optimizer.step()
+    def seconds(record: Callable[[], object] | None = None) -> float:
+        begun = time.perf_counter()
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+        if record is not None:
             record()
+        return time.perf_counter() - begun
 
-    for _ in range(2):
-        step("warm-up")
+    def plain_block() -> float:
+        for _ in range(warm):
+            seconds()
+        taken = [seconds() for _ in range(block)]
+        steps.plain += taken
+        return statistics.fmean(taken)
+
+    def recorded_block(name: str, recording: Recording, beside: float) -> None:
+        calls = _Calls()
+        record, end = recording(model, optimizer)
+        calls.time_hooks()
+        record = calls.timed(record)
+        try:
+            for _ in range(warm):
+                seconds(record)
+            calls.seconds = 0.0
+            others = time.process_time() - time.thread_time()
+            taken = [seconds(record) for _ in range(block)]
+            others = time.process_time() - time.thread_time() - others
+        finally:
+            end()
+        steps.recorded.setdefault(name, []).extend(taken)
+        steps.extra.setdefault(name, []).append(statistics.fmean(taken) - beside)
+        steps.calls.setdefault(name, []).append(calls.seconds / block)
+        steps.background.setdefault(name, []).append(others / block)
+
     for _ in range(blocks):
         for name, recording in recordings.items():
-            for _ in range(block):
-                step("plain")
-            record, end = recording(model, optimizer)
-            try:
-                step("first", record)
-                for _ in range(block):
-                    step(name, record)
-            finally:
-                end()
-    return times
+            recorded_block(name, recording, plain_block())
+    return steps
