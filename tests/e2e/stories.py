@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gradwatch.protocol import Tensor
+from gradwatch.protocol import Tensor, histogram
 
 from .wire import Series, Story
 
@@ -159,7 +159,7 @@ def clipped(name: str = "clipped and scaled", blocks: int = 4, steps: int = 4_00
         "skipped": skipped,
     }
     story = _story(name, tensors, norms, _loss(steps, 5), more)
-    return replace(story, series=[*story.series, *_sampled(len(tensors), steps)])
+    return replace(story, series=[*story.series, *_sampled(len(tensors), steps), _histograms(norms, scale)])
 
 
 def _sampled(tensors: int, steps: int, every: int = 20) -> tuple[Series, Series]:
@@ -171,6 +171,18 @@ def _sampled(tensors: int, steps: int, every: int = 20) -> tuple[Series, Series]
     ratio[:, 1] *= 1e-2
     zeros[:, 2] = 0.5
     return Series("update_ratio", ratio, "tensor", at), Series("zero_fraction", zeros, "tensor", at)
+
+
+def _histograms(norms: npt.NDArray[np.float64], scale: npt.NDArray[np.float64], every: int = 50) -> Series:
+    """Of normal gradients with these norms over 4,096 elements, of which what float16 can't hold has become zero."""
+    random = np.random.default_rng(9)
+    at = np.arange(0, len(norms), every)
+    drawn = random.standard_normal((len(at), norms.shape[1], 1024))
+    values = drawn * np.where(np.isfinite(norms[at]), norms[at], 1.0)[:, :, None] / 64
+    values[np.abs(values) * scale[at][:, None, None] < 2.0**-25] = 0.0
+    sizes = np.full(norms.shape[1], 1024)
+    cells = np.array([histogram.count(row.reshape(-1), sizes).reshape(-1) for row in values])
+    return Series("grad_histogram", cells, "histogram", at.astype(np.float64))
 
 
 def wide(name: str, tensors: int, steps: int) -> Story:

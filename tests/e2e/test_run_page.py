@@ -74,6 +74,26 @@ def test_rarer_colours_are_kept_in_the_address_and_what_is_not_sampled_stays_emp
     expect(page.locator("#heat-key")).to_contain_text("over the next block")
 
 
+def test_the_step_inspector_shows_how_a_gradient_spreads(owner: Watched, server: Server) -> None:
+    run = send(server, stories.clipped("spreads", 2, 400))
+    page = drawn(owner, run, "?pin=t:blocks.1.mlp.fc1.weight")
+    spread = page.locator("#inspector .spread")
+    expect(spread.locator("h3")).to_have_text(
+        "Gradient by powers of two, step 350 (49 before): blocks.1.mlp.fc1.weight"
+    )
+    expect(spread.locator("p")).to_have_text(
+        re.compile(r"^[<\s\d.]+% too small for float16 at a loss scale of 65,536, [\d.]+\s% exactly zero\.$")
+    )
+    inked = """() => {
+        const canvas = document.querySelector('#inspector .spread canvas');
+        const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+        return pixels.filter((value, at) => at % 4 === 3 && value > 0).length;
+    }"""
+    assert page.evaluate(inked) > 500
+    page.locator("#inspector .inspector-rows button").last.click()
+    expect(spread.locator("h3")).not_to_contain_text("blocks.1.mlp.fc1.weight")
+
+
 def test_keys_lead_to_incidents_and_back(owner: Watched, exploding: str) -> None:
     page = drawn(owner, exploding)
     expect(page.locator("#incident .incident-curve")).to_have_count(3)

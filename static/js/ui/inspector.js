@@ -1,4 +1,5 @@
-// The step inspector: at the cursor (or the newest step) the layers that make up the norm, and the norm over depth.
+// The step inspector: at the cursor (or the newest step) the layers that make up the norm, the norm over depth, and how the
+// gradient of one layer spreads: the picked one, the one pinned last, or the one with the largest share.
 //
 //   mount(element, store, model, { onPick, firstUnusual, onOrigin, onValues, owner }) -> {draw(scene), destroy}
 //     onPick(node)          a layer was chosen
@@ -12,6 +13,7 @@ import { formatCount, formatNumber, numberOf } from "../core/format.js";
 import { gainsOf, gainText, pooledOver } from "../core/depth.js";
 import { batchIds } from "./batch_ids.js";
 import { el, setText } from "./element.js";
+import { mount as mountHistogram } from "./histogram.js";
 import { token } from "./theme.js";
 
 const TOP = 5;
@@ -53,7 +55,9 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin, o
   const calm = el("span", { class: "muted" }, "Each layer shown is as usual here.");
   const gain = el("p", { class: "gain muted" });
   const batch = batchIds(store, owner);
-  element.append(el("div", { class: "panel-head" }, title, where), el("div", { class: "panel-body" }, el("p", { class: "origin-line" }, origin, calm), caption, list, depth, canvas, gain, batch.element));
+  const spread = el("div", { class: "spread", hidden: "" });
+  const histogram = mountHistogram(spread, store);
+  element.append(el("div", { class: "panel-head" }, title, where), el("div", { class: "panel-body" }, el("p", { class: "origin-line" }, origin, calm), caption, list, depth, canvas, gain, spread, batch.element));
   const context = canvas.getContext("2d");
   let timer = null;
   let request = null;
@@ -97,10 +101,21 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin, o
     setText(origin, began ? `Unusual since step ${formatCount(began.step)}, first in ${began.row.name}` : "");
     origin.hidden = !began;
     calm.hidden = began !== null;
+    drawSpread(step, cursor === null);
     if (step < 0 || step === asked || !store.get().tree) return;
     if (cursor === null && performance.now() - askedAt < LIVE_MS) return;
     clearTimeout(timer);
     timer = setTimeout(() => load(step), cursor === null ? 0 : REST_MS);
+  }
+
+  const largest = () => store.get().tree?.nodes.get(list.firstChild?.firstChild.dataset.key ?? "") ?? null;
+
+  function drawSpread(step, live) {
+    const { statistics, tree, picked, pins } = store.get();
+    const chosen = [picked, ...[...pins].reverse()].map((key) => tree?.nodes.get(key)).find((node) => node?.kind === "tensor");
+    const node = chosen ?? largest();
+    spread.hidden = step < 0 || !node || !statistics.some(({ scope }) => scope === "histogram");
+    if (!spread.hidden) histogram.draw(node.index, step, live);
   }
 
   function paint() {
@@ -167,10 +182,11 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin, o
     draw,
     drawOverlay: draw,
     /** The node of the tensor with the largest share, null before it is known. */
-    largest: () => store.get().tree?.nodes.get(list.firstChild?.firstChild.dataset.key ?? "") ?? null,
+    largest,
     destroy() {
       clearTimeout(timer);
       request?.abort();
+      histogram.destroy();
       element.replaceChildren();
     },
   };

@@ -1,0 +1,122 @@
+// The histogram of one layer's gradient over powers of two, at the sampled step nearest to the one that is looked at.
+//
+//   mount(element, store) -> {draw(row, step, live), destroy}     row: index of the tensor; live: the newest step moves on
+//   Asked for only when the layer or the step rests; while the run is followed, every few seconds.
+
+import { formatCount, formatNumber, numberOf } from "../core/format.js";
+import { barsOf, limitOf, powerText, saying, totalOf } from "../core/histogram.js";
+import { el, setText } from "./element.js";
+import { token } from "./theme.js";
+
+const REST_MS = 120;
+const LIVE_MS = 5000;
+/** Room for the exponents below the bars, in CSS pixels. */
+const FOOT = 13;
+const TICK = 8;
+
+export function mount(element, store) {
+  const title = el("h3", {});
+  const canvas = el("canvas", { role: "img" });
+  const text = el("p", { class: "muted" });
+  const context = canvas.getContext("2d");
+  let timer = null;
+  let request = null;
+  let asked = null;
+  let askedAt = 0;
+  let shown = null;
+  element.append(title, canvas, text);
+
+  /** The loss scale of a step, null in a run without one. */
+  async function scaleAt(step, signal) {
+    const { api, run, statistics } = store.get();
+    if (!statistics.some(({ name, scope }) => name === "loss_scale" && scope === "run")) return null;
+    const query = { statistic: "loss_scale", scope: "run", from: step, to: step + 1, limit: 1 };
+    const { values } = await api.get(`/runs/${encodeURIComponent(run.id)}/values`, query, { signal });
+    return values.length > 0 ? numberOf(values[0][0]) : null;
+  }
+
+  async function load(row, step) {
+    request?.abort();
+    request = new AbortController();
+    const { signal } = request;
+    askedAt = performance.now();
+    try {
+      const { api, run, tensors } = store.get();
+      const found = await api.get(`/runs/${encodeURIComponent(run.id)}/histogram`, { tensor: row, step }, { signal });
+      const limit = found.step === null ? null : limitOf(tensors[row].dtype, await scaleAt(found.step, signal));
+      shown = { tensor: tensors[row], found, limit, step };
+      paint();
+    } catch (error) {
+      if (error.name !== "AbortError") setText(text, error.message);
+    }
+  }
+
+  function draw(row, step, live) {
+    const key = `${row}:${step}`;
+    if (key === asked) return;
+    const sameLayer = asked?.startsWith(`${row}:`) ?? false;
+    if (live && sameLayer && performance.now() - askedAt < LIVE_MS) return;
+    asked = key;
+    clearTimeout(timer);
+    timer = setTimeout(() => load(row, step), REST_MS);
+  }
+
+  function paint() {
+    const { tensor, found, limit, step } = shown;
+    const there = found.step !== null && totalOf(found) > 0;
+    canvas.hidden = !there;
+    const away = there ? step - found.step : 0;
+    const when = away === 0 ? "" : ` (${formatCount(Math.abs(away))} ${away > 0 ? "before" : "after"})`;
+    setText(title, there ? `Gradient by powers of two, step ${formatCount(found.step)}${when}: ${tensor.name}` : `Gradient by powers of two: ${tensor.name}`);
+    setText(text, there ? saying(found, limit) : "This layer has none.");
+    canvas.setAttribute("aria-label", `${title.textContent}. ${text.textContent}`);
+    if (there) paintBars(barsOf(found), limit);
+  }
+
+  function paintBars(bars, limit) {
+    const ratio = window.devicePixelRatio || 1;
+    const width = canvas.clientWidth;
+    const height = canvas.clientHeight;
+    if (width === 0) return;
+    canvas.width = Math.round(width * ratio);
+    canvas.height = Math.round(height * ratio);
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    const wide = width / bars.length;
+    const floor = height - FOOT;
+    const most = Math.max(...bars.map(({ count }) => count));
+    const first = bars.findIndex(({ kind }) => kind === "octave");
+    const xOf = (exponent) => (first + exponent - bars[first].exponent) * wide;
+    bars.forEach(({ kind, count }, i) => {
+      if (count === 0) return;
+      context.fillStyle = token(kind === "zero" ? "--zero" : kind === "nan" ? "--nan" : "--chart-0");
+      const tall = Math.max(1.5, (count / most) * (floor - 4));
+      context.fillRect(i * wide, floor - tall, Math.max(1, wide - 1), tall);
+    });
+    context.fillStyle = token("--text-3");
+    context.fillRect(0, floor, width, 1);
+    context.font = `10px ${token("--font")}`;
+    context.textBaseline = "bottom";
+    context.textAlign = "center";
+    for (const { exponent } of bars) if (exponent !== null && exponent % TICK === 0) context.fillText(powerText(exponent), xOf(exponent), height);
+    context.textAlign = "left";
+    context.fillText("0", 1, height);
+    if (limit === null || limit.exponent < bars[first].exponent) return;
+    const x = xOf(limit.exponent);
+    context.fillStyle = token("--warning");
+    for (let y = 0; y < floor; y += 5) context.fillRect(x - 0.75, y, 1.5, 3);
+    const label = `${limit.format}${limit.scale === null ? "" : ` / ${formatNumber(limit.scale)}`}`;
+    context.textBaseline = "top";
+    const left = x + 4 + context.measureText(label).width > width;
+    context.textAlign = left ? "right" : "left";
+    context.fillText(label, x + (left ? -4 : 4), 0);
+  }
+
+  return {
+    draw,
+    destroy() {
+      clearTimeout(timer);
+      request?.abort();
+      element.replaceChildren();
+    },
+  };
+}
