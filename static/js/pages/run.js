@@ -250,7 +250,7 @@ function tellLag() {
   if (seen < 60) store.set({ lag: lag === undefined ? seen : (lag + seen) / 2 });
 }
 
-painter = createPainter(sceneOf, { quick: [heat, timeline, readout, inspector, unusual, suggest, whatIf], charts, after: afterPaint });
+painter = createPainter(sceneOf, { quick: [heat, timeline, readout, inspector, unusual, suggest, whatIf], charts, after: afterPaint, busy: model.busy });
 
 mountStrip($("#strip"), store, { onAlert: showAlert, onIncident: showIncident });
 markOnce("sentence");

@@ -4,19 +4,22 @@
 const EVERY = 100;
 /** Charts together take at most one part in so many of the main thread. */
 const REST = 4;
+/** Charts wait so long for the numbers of what a person wants to see: drawing them twice takes longer than most answers. */
+const PATIENCE = 150;
 
 /**
  * @param {() => object} sceneOf what to draw: {range, cursor, newest}
- * @param {{quick: object[], charts: object[], after: (scene: object) => void}} panels `quick` and `charts` have
- *   draw(scene) and drawOverlay(scene); `after` is called when something was painted
+ * @param {object} panels `quick`, `charts`: lists of what has draw(scene) and drawOverlay(scene); `after(scene)` is called when
+ *   something was painted; `busy()` says whether numbers are awaited
  */
-export function createPainter(sceneOf, { quick, charts, after }) {
+export function createPainter(sceneOf, { quick, charts, after, busy }) {
   const painted = new Map();
   let numbers = false;
   let overlay = false;
   let frame = null;
   let timer = null;
   let last = 0;
+  let asked = 0;
 
   function due(panel, now) {
     const before = painted.get(panel);
@@ -37,7 +40,8 @@ export function createPainter(sceneOf, { quick, charts, after }) {
       late = true;
     }
     // One chart a frame keeps frames short; the others follow in the next ones.
-    const next = charts.filter((panel) => panel.stale && due(panel, now)).sort((a, b) => (painted.get(a) ?? 0) - (painted.get(b) ?? 0))[0];
+    const patient = now - asked < PATIENCE && busy();
+    const next = patient ? null : charts.filter((panel) => panel.stale && due(panel, now)).sort((a, b) => (painted.get(a) ?? 0) - (painted.get(b) ?? 0))[0];
     if (next) {
       next.draw(scene);
       next.stale = false;
@@ -69,6 +73,8 @@ export function createPainter(sceneOf, { quick, charts, after }) {
     },
     /** Something a person did: everything is drawn at the next frame, however recent the last was. */
     now() {
+      if (!busy()) asked = 0;
+      else if (asked === 0) asked = performance.now();
       last = 0;
       painted.clear();
       numbers = true;

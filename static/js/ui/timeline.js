@@ -35,7 +35,7 @@ export function mount(element, store, model, { onGlyph }) {
   }
 
   const whole = () => ({ from: model.first(), to: Math.max(model.newest() + 1, model.first() + 8) });
-  const xOf = (step) => ((step - whole().from) / (whole().to - whole().from)) * size.width;
+  const xOf = (step, { from, to } = whole()) => ((step - from) / (to - from)) * size.width;
   const stepOf = (x) => whole().from + (x / size.width) * (whole().to - whole().from);
 
   function draw({ range }) {
@@ -65,12 +65,12 @@ export function mount(element, store, model, { onGlyph }) {
     const yOf = (value) => top + (1 - Math.min(1, Math.max(0, position(value, axis, true)))) * room;
     context.fillStyle = token("--line-strong");
     if (axis !== null) {
-      const wide = Math.max(1, xOf(range.from + window.width));
+      const wide = Math.max(1, xOf(range.from + window.width, range));
       x.forEach((step, i) => {
         if (!(high[i] > 0)) return;
         const y = yOf(high[i]);
         const bottom = low[i] > 0 ? yOf(low[i]) : top + room;
-        context.fillRect(xOf(step) - wide / 2, y, wide, Math.max(1, bottom - y));
+        context.fillRect(xOf(step, range) - wide / 2, y, wide, Math.max(1, bottom - y));
       });
     }
     // What isn't finite anywhere in the run is seen here too.
