@@ -1,4 +1,4 @@
-"""Records that are encoded and not acknowledged yet: in memory, and on disk once they are half a second old.
+"""Records that are encoded and not acknowledged yet: in memory, and on disk once their steps are half a second old.
 
 Each record has one number for ever. The newest stand in memory up to a bound of bytes; older ones are read back from
 the spool when the server wants them. Where there is no disk either, the oldest batches become ``Lost`` records.
@@ -17,8 +17,9 @@ from .spool import BINARY, Entry, Spool, tombstone
 
 __all__ = ["SPOOL_AFTER_S", "Journal"]
 
-SPOOL_AFTER_S: Final = 0.5
-"""What is not acknowledged within this time is written to the spool."""
+SPOOL_AFTER_S: Final = 0.3
+"""What is not acknowledged within this time is written to the spool, less than half a second after its step (the sender
+flushes and looks every tenth of a second)."""
 
 RETRY_SPOOL_S: Final = 5.0
 SCHEMAS_KEPT: Final = 64

@@ -1,7 +1,8 @@
 """The sender: takes what the training thread measured, packs it, keeps it until it is acknowledged, and sends it.
 
 :class:`Sender` is one turn of work after another, with the time as an argument; :class:`SenderThread` is the daemon thread
-that pumps it. At most about fifty batches go out in a second, however many steps there are.
+that pumps it. While steps are quick it wakes ten times a second: whatever this thread does, the training thread waits for the
+interpreter's lock meanwhile. A step that comes after a pause goes out at once.
 """
 
 from __future__ import annotations
@@ -26,9 +27,17 @@ from .waiter import Waiter
 
 __all__ = ["Ending", "Pumped", "Sender", "SenderThread"]
 
-FLUSH_S: Final = 0.02
+FLUSH_S: Final = 0.1
+"""Steps that follow each other more quickly are sent together. With as much for noticing that no acknowledgement has come, and
+:data:`.journal.SPOOL_AFTER_S`, it makes the half second in which a step stands in the spool."""
+
 FLUSH_OFFLINE_S: Final = 0.25
-"""Without a connection larger batches are made: what is dropped from a full spool is dropped by batch."""
+"""Offline larger batches are made: what is dropped from a full spool is dropped by batch."""
+
+DEVICE_S: Final = 0.02
+"""How soon it looks again for numbers that a device has not given yet."""
+
+ENDING_S: Final = 0.02
 
 HEARTBEAT_S: Final = 5.0
 IDLE_S: Final = 0.25
@@ -94,6 +103,8 @@ class Sender:
         self._said_bye = False
         self._failures_before = 0
         self._flushed_at = -FLUSH_OFFLINE_S
+        self._interval = FLUSH_OFFLINE_S if connection is None else FLUSH_S
+        self._between = False
         self._beat_at = 0.0
         self._sample_at: float | None = None
         self._sampled_step = -1
@@ -108,8 +119,8 @@ class Sender:
 
     @property
     def fileno(self) -> int:
-        """The socket to wait on, -1 for none."""
-        return self._connection.fileno() if self._connection is not None else -1
+        """The socket to wait on, -1 for none: between two batches answers wait until the next."""
+        return self._connection.fileno() if self._connection is not None and not self._between else -1
 
     @property
     def blocked(self) -> bool:
@@ -130,7 +141,7 @@ class Sender:
         self._sample(now)
         self._flush(now)
         self._send(now)
-        self._journal.tend(now)
+        self._journal.tend(now, all_of_it=self._connection is None)
         self._beat(now)
         self._count_losses()
         if self._said_bye and (self.delivered or self._hopeless()):
@@ -187,16 +198,15 @@ class Sender:
 
     def _flush(self, now: float) -> None:
         ending = self._ending
-        online = self._connection is not None and self._connection.open
-        if ending is None and now - self._flushed_at < (FLUSH_S if online else FLUSH_OFFLINE_S):
+        if ending is None and now - self._flushed_at < self._interval:
             return
         if self._said_bye:
             return
-        self._flushed_at = now
         while True:
             records = self._collect(force=ending is not None)
             for record in records:
                 self._journal.append(record, now)
+                self._flushed_at = now
             if len(self._outbox) == 0 or not records:
                 break
         if ending is not None:
@@ -280,14 +290,18 @@ class Sender:
         return connection.opened == 0 and connection.failures > self._failures_before
 
     def _pause(self, now: float) -> float:
+        connection = self._connection
+        self._outbox.sleeping = self._between = False
         if self._ending is not None:
-            return FLUSH_S
-        interval = FLUSH_S if self._connection is not None and self._connection.open else FLUSH_OFFLINE_S
-        due = self._flushed_at + interval - now
+            return ENDING_S
+        due = self._flushed_at + self._interval - now
         if len(self._outbox) or due > 0:
-            return max(due, 0.001)
+            self._between = connection is not None and connection.open and not self.blocked
+            return max(due, DEVICE_S)
         self._outbox.sleeping = True
-        return IDLE_S if len(self._outbox) == 0 else 0.0
+        if len(self._outbox):
+            return 0.0
+        return IDLE_S if self._journal.spooled == self._journal.outstanding else FLUSH_S
 
     def _once(self, what: str, sentence: str) -> None:
         if what not in self._told:

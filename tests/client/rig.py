@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -89,6 +91,21 @@ class Rig:
         for _ in range(max(1, round(seconds / every))):
             self.sender.turn(self.clock())
             self.clock.advance(every)
+
+    def live(self, steps: Sequence[float], seconds: float) -> Iterator[float]:
+        """Lets the sender work for so many seconds as its thread would: after the pauses that it asks for, or when a step wakes
+        it. A step comes at each of the times ``steps``, in seconds from now. Gives the time of each turn, after it."""
+        began, coming, woken = self.clock.now, deque(enumerate(steps)), [False]
+        self.outbox.wake = lambda: woken.append(True)
+        while (now := self.clock.now - began) < seconds:
+            until = now + self.sender.turn(self.clock())
+            yield now
+            woken.clear()
+            while coming and coming[0][1] < until and not woken:
+                step, at = coming.popleft()
+                self.clock.now = began + max(at, now)
+                self.step(step)
+            self.clock.now = self.clock.now if woken else began + until
 
     def die(self) -> None:
         """What SIGKILL leaves: the spool as it is, and its lock free."""
