@@ -26,6 +26,7 @@ import { createPainter } from "../ui/run_painter.js";
 import { mountRanks } from "../ui/run_ranks.js";
 import { mount as mountReadout } from "../ui/run_readout.js";
 import { mount as mountResources } from "../ui/run_resources.js";
+import { mount as mountSlot } from "../ui/slot.js";
 import { mount as mountStrip } from "../ui/run_strip.js";
 import { mount as mountSuggest } from "../ui/run_suggest.js";
 import { mount as mountWhatIf } from "../ui/run_whatif.js";
@@ -86,6 +87,7 @@ function showPlace({ step, tensor }) {
 
 function showIncident(incident) {
   store.set({ chosenIncident: incident.id });
+  slot.settle();
   showPlace({ step: incident.first_step, tensor: incident.origin.tensor });
 }
 
@@ -142,7 +144,7 @@ const inspector = mountInspector($("#inspector"), store, model, {
 const readout = mountReadout($("#readout"), store, model, { valueOf, ranks });
 const whatIf = mountWhatIf($("#whatif"), store, model);
 const shownRows = { rows: heat.rows, valueOf };
-const unusual = mountUnusual($("#unusual"), store, { ...shownRows, onPick: (node) => pick(node) });
+const unusual = mountUnusual($("#unusual"), { ...shownRows, onPick: (node) => pick(node) });
 const suggest = mountSuggest($("#suggest"), store, {
   ...shownRows,
   largest: () => inspector.largest(),
@@ -254,7 +256,8 @@ painter = createPainter(sceneOf, { quick: [heat, timeline, readout, inspector, u
 
 mountStrip($("#strip"), store, { onAlert: showAlert, onIncident: showIncident });
 markOnce("sentence");
-followIncidents(store, { run: first.run.id });
+const slot = mountSlot($("#slot"));
+followIncidents(store, { run: first.run.id, onLoaded: slot.settle });
 mountIncidents($("#incident"), store, { onShow: showPlace });
 mountAlerts($("#alerts"), store, { onSelect: showAlert, limit: 12, empty: "No alert has fired in this run." });
 mountActions($("#actions"), store, { onStep: (step) => showStep(step) });
@@ -280,6 +283,7 @@ async function share() {
 
 function goLive() {
   const { view } = store.get();
+  slot.settle();
   store.set({ frozen: null, at: null, cursor: null, view: WHOLE, ...(isLive(view) ? {} : { zoomedFrom: view }) });
 }
 

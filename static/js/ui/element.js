@@ -2,7 +2,7 @@
 //
 //   el("span", { class: "chip", "data-tone": "live", title: "..." }, "running", child)
 //   icon("M5 5l9 9")           a 20 x 20 line icon
-//   setText, setAttribute      write only what changed: nothing flickers, selections survive
+//   setText, setAttribute, setChildren      write only what changed: nothing flickers, selections survive
 
 export function el(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
@@ -34,4 +34,10 @@ export function setText(element, text) {
 export function setAttribute(element, key, value) {
   if (value === null || value === false) element.removeAttribute(key);
   else if (element.getAttribute(key) !== value) element.setAttribute(key, value);
+}
+
+/** Makes `nodes` the children of `parent`; those that stand there already are not touched. */
+export function setChildren(parent, nodes) {
+  for (const old of [...parent.children]) if (!nodes.includes(old)) old.remove();
+  nodes.forEach((node, i) => parent.children[i] !== node && parent.insertBefore(node, parent.children[i] ?? null));
 }

@@ -56,8 +56,8 @@ function buildParts(element) {
   const text = el("span", { class: "run-age" });
   const step = el("span", { class: "run-step wide" });
   const rate = el("span", { class: "run-rate wide" });
-  const box = el("span", { class: "run-live", hidden: true }, dot, text, step, rate);
-  element.querySelector(".header-live").prepend(box);
+  const box = el("span", { class: "run-live", hidden: true }, rate, step, dot, text);
+  element.querySelector(".header-live").append(box);
   return { box, dot, text, step, rate, connection: element.querySelector("#connection"), count: element.querySelector(".nav .count") };
 }
 

@@ -1,20 +1,23 @@
 // Incidents of one run: keeping them current, and the card that explains the open one.
 //
-//   followIncidents(store, {run}) -> {destroy}
-//     loads GET /runs/{id}/incidents into `incidents`, `kinds` and `health` and keeps both current from the live socket.
+//   followIncidents(store, {run, onLoaded}) -> {destroy}
+//     loads GET /runs/{id}/incidents into `incidents`, `kinds` and `health` and keeps both current from the live socket;
+//     onLoaded() after each load
 //   mount(element, store, { onShow }) -> {destroy}
 //     reads `incidents`, `health`, `chosenIncident` (id), `kinds`; onShow({step, tensor, incident}) when a step or layer is chosen
 
 import { formatCount } from "../core/format.js";
 import { bestRemedy, byUrgency, isOpen, leading, pathOf, spanText, withIncident } from "../core/incident.js";
 import { copyButton } from "./copy.js";
-import { el } from "./element.js";
+import { el, setChildren } from "./element.js";
 import { toastError } from "./toast.js";
 
 const FOLLOWERS_SHOWN = 4;
 const EVIDENCE_SHOWN = 3;
+/** Under a pointer that moves the card stands still; it has rested after so long. */
+const REST_MS = 4000;
 
-export function followIncidents(store, { run }) {
+export function followIncidents(store, { run, onLoaded }) {
   const { api, live } = store.get();
   let arrived = [];
   const load = async () => {
@@ -22,6 +25,7 @@ export function followIncidents(store, { run }) {
     try {
       const { incidents, health, kinds } = await api.get(`/runs/${encodeURIComponent(run)}/incidents`);
       store.set({ kinds, incidents: arrived.reduce(withIncident, incidents), health: health ?? store.get().health ?? null });
+      onLoaded();
     } catch (error) {
       if (error.status !== 401 && error.status !== 403) toastError(error);
     }
@@ -44,44 +48,80 @@ export function followIncidents(store, { run }) {
 export function mount(element, store, { onShow }) {
   const body = el("div", { class: "incident-body" });
   element.append(body);
+  const part = keeper();
   let drawn = "";
+  let choice = null;
+  let last = null;
+  let movedAt = -Infinity;
+  let timer = null;
+  const onMove = () => (movedAt = performance.now());
+  element.addEventListener("pointermove", onMove);
+
   function draw() {
     const { incidents, health, chosenIncident, kinds } = store.get();
     if (!incidents) return;
     const sorted = byUrgency(incidents);
-    const shown = sorted.find(({ id }) => id === chosenIncident) ?? leading(incidents);
+    // What was read on a card that stands there stays, also when it is over.
+    const kept = element.closest("[data-held=card]") ? sorted.find(({ id }) => id === last) : undefined;
+    const shown = sorted.find(({ id }) => id === chosenIncident) ?? leading(incidents) ?? kept;
     const key = JSON.stringify([shown, kinds, sorted.map(({ id, severity, closed_step }) => [id, severity, closed_step]), shown ? "" : health?.sentence]);
     if (key === drawn) return;
+    clearTimeout(timer);
+    const rest = movedAt + REST_MS - performance.now();
+    if (rest > 0 && chosenIncident === choice && element.matches(":hover")) {
+      timer = setTimeout(draw, rest);
+      return;
+    }
     drawn = key;
+    choice = chosenIncident;
+    last = shown?.id ?? null;
+    const parts = shown ? card(part, shown, context(store, onShow)) : [part("calm", health?.sentence, () => el("p", { class: "incident-calm muted" }, health?.sentence ?? "Nothing unusual so far."))];
+    const past = sorted.filter((one) => one !== shown);
     const focused = body.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
-    const parts = shown ? card(shown, context(store, onShow)) : [el("p", { class: "incident-calm muted" }, health?.sentence ?? "Nothing unusual so far.")];
-    body.replaceChildren(...parts, ...others(sorted.filter((one) => one !== shown), store));
+    const unfolded = body.querySelector("details")?.open ?? false;
+    const aboutPast = past.map(({ id, sentence, severity, closed_step }) => [id, sentence, severity, closed_step]);
+    setChildren(body, [...parts, part("others", aboutPast, () => others(past, unfolded, store))].filter(Boolean));
     element.dataset.tone = shown && isOpen(shown) ? shown.severity : "";
-    if (focused) body.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus();
+    if (focused && !body.contains(document.activeElement)) body.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus();
   }
   const stop = store.subscribe((_, changed) => ["incidents", "health", "chosenIncident", "kinds"].some((key) => changed.has(key)) && draw());
   draw();
   return {
     destroy() {
       stop();
+      clearTimeout(timer);
+      element.removeEventListener("pointermove", onMove);
       body.remove();
     },
   };
 }
 
+/** `part(name, about, make)`: the node made for `about`, made again only when that changed. What stands is left alone. */
+function keeper() {
+  const made = new Map();
+  return (name, about, make) => {
+    const key = JSON.stringify(about) ?? "";
+    if (made.get(name)?.key !== key) made.set(name, { key, node: make() });
+    return made.get(name).node;
+  };
+}
+
 const context = (store, onShow) => ({ base: store.get().boot.base, kinds: store.get().kinds ?? {}, onShow, store });
 
-function card(incident, { base, kinds, onShow, store }) {
+function card(part, incident, { base, kinds, onShow, store }) {
+  const { id, kind, severity, sentence, origin, first_step, closed_step, causes, unsure, help } = incident;
+  const title = () =>
+    el("div", { class: "incident-title" }, el("strong", {}, `${WORDS[severity]}: ${kinds[kind] ?? kind.replaceAll("_", " ")}`), el("span", { class: "muted" }, spanText(incident)));
   return [
-    el("div", { class: "incident-title" }, el("strong", {}, `${WORDS[incident.severity]}: ${kinds[incident.kind] ?? incident.kind.replaceAll("_", " ")}`), el("span", { class: "muted" }, spanText(incident))),
-    el("p", { class: "incident-sentence" }, incident.sentence),
-    path(incident, onShow),
-    cause(incident),
-    remedy(incident),
-    curves(incident, store),
-    evidence(incident),
-    el("p", { class: "incident-foot" }, incident.help ? el("a", { href: `${base}/help/${encodeURIComponent(incident.help)}` }, "What this means") : null),
-  ].filter(Boolean);
+    part("title", [severity, kind, kinds[kind], first_step, closed_step], title),
+    part("sentence", sentence, () => el("p", { class: "incident-sentence" }, sentence)),
+    part("path", [id, first_step, origin], () => path(incident, onShow)),
+    part("cause", [causes, unsure], () => cause(incident)),
+    part("remedy", causes, () => remedy(incident)),
+    part("curves", [id, first_step, origin.tensor], () => curves(incident, store)),
+    part("evidence", incident.evidence, () => evidence(incident)),
+    part("foot", help, () => el("p", { class: "incident-foot" }, help ? el("a", { href: `${base}/help/${encodeURIComponent(help)}` }, "What this means") : null)),
+  ];
 }
 
 const WORDS = { critical: "Critical", warning: "Warning", info: "Worth knowing" };
@@ -146,7 +186,8 @@ function prose(text) {
 
 const section = (heading, ...children) => el("section", { class: "incident-part" }, el("h3", {}, heading), ...children);
 
-function others(incidents, store) {
+function others(incidents, open, store) {
+  if (!incidents.length) return null;
   const rows = incidents.map((one) =>
     el(
       "li",
@@ -159,7 +200,6 @@ function others(incidents, store) {
       ),
     ),
   );
-  if (!rows.length) return [];
   const list = el("ul", { class: "incident-others" }, ...rows);
-  return [el("details", { class: "incident-more" }, el("summary", {}, `${formatCount(rows.length)} other${rows.length === 1 ? "" : "s"}`), list)];
+  return el("details", { class: "incident-more", open }, el("summary", {}, `${formatCount(rows.length)} other${rows.length === 1 ? "" : "s"}`), list);
 }

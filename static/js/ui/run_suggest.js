@@ -17,8 +17,9 @@ export function mount(element, store, { rows, valueOf, largest, onPin }) {
   const panel = {
     draw({ newest }) {
       const { tree, pins, picked } = store.get();
-      element.hidden = tree === null || newest < 0 || pins.length > 0 || picked !== null;
+      element.hidden = pins.length > 0 || picked !== null;
       const now = performance.now();
+      if (tree === null || newest < 0 || element.matches(":hover, :focus-within")) return;
       if (element.hidden || (madeFor === tree && now - madeAt < EVERY_MS)) return;
       const unusual = mostUnusual(rows(), (node) => valueOf(node, newest), 1).map(({ node }) => node);
       if (unusual.length === 0 || largest() === null) return;

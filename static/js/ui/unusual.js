@@ -1,12 +1,10 @@
-// "Most unusual now": of the rows in the tree the five furthest from their own normal at the newest step. Hidden while there is
-// a card to read.
+// "Most unusual now": of the rows in the tree the five furthest from their own normal at the newest step. The card covers it.
 //
-//   mount(element, store, { rows, valueOf, onPick }) -> {draw(scene), destroy}
+//   mount(element, { rows, valueOf, onPick }) -> {draw(scene), destroy}
 //     rows()                the nodes that stand in the tree      valueOf(node, step)   {last, z} or null
 //     onPick(node)          a row was chosen
 
 import { formatNumber } from "../core/format.js";
-import { leading } from "../core/incident.js";
 import { mostUnusual } from "../core/unusual.js";
 import { el, setText } from "./element.js";
 
@@ -14,9 +12,10 @@ const SHOWN = 5;
 /** Rows change places at most so often, and never under the pointer. */
 const EVERY_MS = 2000;
 
-export function mount(element, store, { rows, valueOf, onPick }) {
+export function mount(element, { rows, valueOf, onPick }) {
   const list = el("ol", { class: "inspector-rows unusual-rows" });
-  element.append(el("div", { class: "panel-head" }, el("h2", {}, "Most unusual now")), el("div", { class: "panel-body" }, list));
+  const note = el("p", { class: "muted" });
+  element.append(el("div", { class: "panel-head" }, el("h2", {}, "Most unusual now")), el("div", { class: "panel-body" }, note, list));
   let drawnAt = -Infinity;
   let nodes = [];
 
@@ -25,17 +24,18 @@ export function mount(element, store, { rows, valueOf, onPick }) {
     return el("li", {}, button);
   }
   list.append(...Array.from({ length: SHOWN }, (_, place) => row(place)));
+  for (const item of list.children) item.hidden = true;
 
   return {
     draw({ newest }) {
-      const { incidents, chosenIncident } = store.get();
-      element.hidden = newest < 0 || chosenIncident !== null || leading(incidents ?? []) !== null;
       const now = performance.now();
-      if (element.hidden || now - drawnAt < EVERY_MS || list.matches(":hover, :focus-within")) return;
+      if (nodes.length === 0) setText(note, newest < 0 ? "Waiting for the first steps." : "Learning what is normal for each layer.");
+      if (newest < 0 || now - drawnAt < EVERY_MS || list.matches(":hover, :focus-within")) return;
       const found = mostUnusual(rows(), (node) => valueOf(node, newest), SHOWN);
       // Before the baselines are there nothing can be told.
       if (found.every(({ z, last }) => z === null && last > 0 && last < Infinity)) return;
       drawnAt = now;
+      note.hidden = true;
       nodes = found.map(({ node }) => node);
       [...list.children].forEach((item, place) => {
         const one = found[place];
