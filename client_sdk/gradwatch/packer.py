@@ -2,7 +2,7 @@
 
 Frames that wait together become one batch: per statistic one block ``[steps, width]``. Logged scalars are float64 blocks
 of width 1 with their own steps. A scalar is sent once its step is over; several values of one name at one step are
-averaged.
+averaged, those in :data:`SUMMED` added up.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .protocol import Batch, Block, Bye, Lost, Mark, Record, Schema, Statistic, 
 from .protocol.limits import MAX_NAME, MAX_STATISTICS, MAX_STORED_STEP
 from .protocol.messages import EndState
 
-__all__ = ["BATCH_BYTES", "QUIET_S", "Packer", "short_name"]
+__all__ = ["BATCH_BYTES", "QUIET_S", "SUMMED", "Packer", "short_name"]
 
 BATCH_BYTES: Final = 4 * 1024 * 1024
 """A batch is closed when its frames reach this size."""
@@ -29,6 +29,10 @@ BATCH_BYTES: Final = 4 * 1024 * 1024
 QUIET_S: Final = 1.0
 """A scalar that came once per step so far is sent this long after its value, even if the step is not over: with steps
 of a minute, or at the end of a notebook's loop, the last loss would otherwise stay away."""
+
+
+SUMMED: Final = frozenset({"batch/size", "batch/tokens"})
+"""Scalars of which a step has the sum of what its micro-batches say."""
 
 
 @dataclass(slots=True)
@@ -219,7 +223,7 @@ class Packer:
             if key not in axes:
                 axes[key] = np.array(key, dtype=np.float64), np.array([p.time for p in points])
             steps, times = axes[key]
-            values = np.array([[p.total / p.count] for p in points], dtype=np.float64)
+            values = np.array([[p.total / (1 if name in SUMMED else p.count)] for p in points])
             yield Block(
                 statistic=self._columns.index[self._logged[name]], steps=steps, times=times, values=values
             )

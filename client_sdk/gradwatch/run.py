@@ -188,7 +188,7 @@ class Run:
 
     def batch(self, *, ids: Any = None, size: Any = None, tokens: Any = None) -> None:
         """What the coming step sees. The last ``ids`` (which samples) are kept here, and those of 50 steps sent when an incident
-        opens; ``size`` and ``tokens`` are the scalars ``batch/size`` and ``batch/tokens``, of several micro-batches the mean.
+        opens; ``size`` and ``tokens`` are the scalars ``batch/size`` and ``batch/tokens``, of several micro-batches the sum.
         """
         if not self._inert:
             with self._shield.guard("run.batch"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,8 +73,35 @@ def test_a_batch_belongs_to_the_coming_step(server: tuple[FakeServer, str]) -> N
                 run.batch(ids=[step, part], size=10 * step + part, tokens=100 * part if step else None)
                 (weight**2).sum().backward()
             optimizer.step()
-    assert fake.stream.scalar("batch/size") == {7: 1.5, 8: 11.5, 9: 21.5}
-    assert fake.stream.scalar("batch/tokens") == {8: 150.0, 9: 150.0}
+    assert fake.stream.scalar("batch/size") == {7: 3.0, 8: 23.0, 9: 43.0}
+    assert fake.stream.scalar("batch/tokens") == {8: 300.0, 9: 300.0}
+
+
+def test_sizes_of_micro_batches_are_added_up_and_losses_averaged(server: tuple[FakeServer, str]) -> None:
+    """Uneven micro-batches, the last step cut short, a step that the scaler skips."""
+    fake, url = server
+    model = torch.nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    sizes = [(3, 5, 8, 2), (4, 4, 4, 4), (1, 6, 2, 9), (7, 7)]
+    losses: dict[int, list[float]] = {}
+    with gradwatch.watch(model, optimizer, server=url) as run:
+        for step, parts in enumerate(sizes):
+            for size in parts:
+                run.batch(size=size, tokens=torch.tensor(10 * size))
+                loss = model(torch.randn(size, 4)).square().mean() * (math.inf if step == 1 else 1)
+                scaler.scale(loss / len(parts)).backward()
+                run.log(loss=loss)
+                losses.setdefault(step, []).append(float(loss.detach()))
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+    stream = fake.stream
+    assert stream.scalar("batch/size") == {step: sum(parts) for step, parts in enumerate(sizes)}
+    assert stream.scalar("batch/tokens") == {step: 10 * sum(parts) for step, parts in enumerate(sizes)}
+    means = {step: sum(parts) / len(parts) for step, parts in losses.items()}
+    assert stream.scalar("loss") == pytest.approx(means, nan_ok=True)
+    assert math.isinf(means[1]) and stream.scalar("skipped")[1] == 1
 
 
 def test_a_batch_of_any_framework_belongs_to_the_step_recorded_next(server: tuple[FakeServer, str]) -> None:
