@@ -1,13 +1,16 @@
-"""The Lightning callback with the published package: right numbers, marks, ends, and nothing changed."""
+"""The Lightning callback with the published packages, by both names: right numbers, marks, ends, and nothing changed."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch
 import numpy as np
 import pytest
-import pytorch_lightning as pl
+import pytorch_lightning
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -16,14 +19,19 @@ from gradwatch.integrations.lightning import GradwatchCallback
 from gradwatch.protocol import Bye, Mark
 from gradwatch.testing import FakeServer, MemoryTransport
 
-pytestmark = pytest.mark.filterwarnings("ignore:::pytorch_lightning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:::pytorch_lightning"),
+    pytest.mark.filterwarnings("ignore:::lightning"),
+]
 
 CLIP, BATCH, MICRO = 0.5, 8, 2
 INPUTS = torch.randn(64, 4, generator=torch.Generator().manual_seed(1))
 TARGETS = torch.sin(INPUTS.sum(1, keepdim=True))
 
 
-class Line(pl.LightningModule):
+class _Line:
+    """A module of either framework."""
+
     def __init__(self, lr: float = 0.05) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -45,11 +53,23 @@ class Line(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=self.hparams["lr"])
 
 
+LINES = {
+    framework: type("Line", (_Line, framework.LightningModule), {})
+    for framework in (pytorch_lightning, lightning.pytorch)
+}
+
+
+@pytest.fixture(params=LINES, ids=lambda framework: framework.__name__)
+def pl(request: pytest.FixtureRequest) -> Any:
+    """Either framework."""
+    return request.param
+
+
 def loader() -> Any:
     return DataLoader(TensorDataset(INPUTS, TARGETS), batch_size=BATCH)
 
 
-def trainer(folder: Path, *callbacks: Any, **more: Any) -> Any:
+def trainer(pl: Any, folder: Path, *callbacks: Any, **more: Any) -> Any:
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     settings = {"max_epochs": 2, "gradient_clip_val": CLIP, "accumulate_grad_batches": MICRO, **more}
     return pl.Trainer(
@@ -65,7 +85,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeServer:
 
 def by_hand() -> tuple[list[list[float]], list[float], dict[str, Tensor]]:
     """The same training in plain PyTorch: norms by tensor and losses of each step, and the weights at the end."""
-    model = Line()
+    model: Any = LINES[pytorch_lightning]()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     norms, losses = [], []
     for _ in range(2):
@@ -84,11 +104,13 @@ def by_hand() -> tuple[list[list[float]], list[float], dict[str, Tensor]]:
     return norms, losses, model.state_dict()
 
 
-def test_norms_losses_and_weights_are_those_of_plain_training(fake: FakeServer, tmp_path: Path) -> None:
+def test_norms_losses_and_weights_are_those_of_plain_training(
+    pl: Any, fake: FakeServer, tmp_path: Path
+) -> None:
     norms, losses, weights = by_hand()
     callback = GradwatchCallback(transport=MemoryTransport(fake), project="p", name="n")
-    model = Line()
-    trainer(tmp_path, callback, enable_checkpointing=False).fit(model, loader(), loader())
+    model = LINES[pl]()
+    trainer(pl, tmp_path, callback, enable_checkpointing=False).fit(model, loader(), loader())
     stream = fake.stream
     assert [t.name for t in stream.tensors] == [name for name, _ in model.named_parameters()]
     seen = stream.series("grad_norm")
@@ -104,31 +126,49 @@ def test_norms_losses_and_weights_are_those_of_plain_training(fake: FakeServer, 
     assert isinstance(bye, Bye) and bye.state == "finished" and callback.run.over
 
 
-def test_checkpoints_become_marks_and_training_resumes_at_its_step(fake: FakeServer, tmp_path: Path) -> None:
+def test_checkpoints_become_marks_and_training_resumes_at_its_step(
+    pl: Any, fake: FakeServer, tmp_path: Path
+) -> None:
     saving = pl.callbacks.ModelCheckpoint(dirpath=tmp_path / "kept", save_top_k=-1, every_n_epochs=1)
-    fit = trainer(tmp_path, GradwatchCallback(transport=MemoryTransport(fake)), saving)
-    fit.fit(Line(), loader())
+    fit = trainer(pl, tmp_path, GradwatchCallback(transport=MemoryTransport(fake)), saving)
+    fit.fit(LINES[pl](), loader())
     assert "save_checkpoint" not in vars(fit)
     marks = [mark for mark in fake.stream.of(Mark) if isinstance(mark, Mark) and mark.kind == "checkpoint"]
     assert [mark.step for mark in marks] == [3, 7]
     assert {Path(mark.data["path"]) for mark in marks} == set((tmp_path / "kept").iterdir())
 
     later = FakeServer()
-    again = trainer(tmp_path, GradwatchCallback(transport=MemoryTransport(later)), max_epochs=3)
-    again.fit(Line(), loader(), ckpt_path=marks[-1].data["path"])
+    again = trainer(pl, tmp_path, GradwatchCallback(transport=MemoryTransport(later)), max_epochs=3)
+    again.fit(LINES[pl](), loader(), ckpt_path=marks[-1].data["path"])
     assert sorted(later.stream.series("grad_norm")) == [8, 9, 10, 11]
 
 
-def test_an_exception_is_the_runs_end(fake: FakeServer, tmp_path: Path) -> None:
-    model = Line()
+def test_an_exception_is_the_runs_end(pl: Any, fake: FakeServer, tmp_path: Path) -> None:
+    model = LINES[pl]()
     model.fail_at = 5
-    fit = trainer(tmp_path, GradwatchCallback(transport=MemoryTransport(fake)), enable_checkpointing=False)
+    fit = trainer(
+        pl, tmp_path, GradwatchCallback(transport=MemoryTransport(fake)), enable_checkpointing=False
+    )
     with pytest.raises(RuntimeError, match="a batch went wrong"):
         fit.fit(model, loader())
     (bye,) = fake.stream.of(Bye)
     assert isinstance(bye, Bye) and bye.state == "failed"
     assert bye.error is not None and bye.error["message"] == "a batch went wrong"
     assert "save_checkpoint" not in vars(fit)
+
+
+ALONE = """
+import sys
+import lightning as L
+from gradwatch.integrations.lightning import GradwatchCallback
+assert issubclass(GradwatchCallback, L.Callback)
+assert "pytorch_lightning" not in sys.modules
+"""
+
+
+@pytest.mark.slow
+def test_the_newer_name_alone_is_enough() -> None:
+    subprocess.run([sys.executable, "-W", "ignore", "-c", ALONE], check=True)
 
 
 def test_the_model_is_the_frameworks_business() -> None:

@@ -67,7 +67,8 @@ def train(
 
 
 def names(stream: StoredStream) -> set[str]:
-    return {s.name for schema in stream.schemas.values() for s in schema.statistics if s.logged}
+    logged = {s.name for schema in stream.schemas.values() for s in schema.statistics if s.logged}
+    return {name for name in logged if not name.startswith("system/")}  # those come when a test takes long
 
 
 def test_each_is_what_its_formula_says() -> None:
