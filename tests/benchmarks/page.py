@@ -30,6 +30,7 @@ from tests.e2e.harness import CHROMIUM_ARGS, Server
 from tests.e2e.wire import Wire
 
 from gradwatch.protocol import Batch, Record
+from gradwatch_server.assets import Assets, find
 from gradwatch_server.store import Store
 
 RUN = "bench"
@@ -306,6 +307,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--keep", type=Path)
     args = parser.parse_args()
+    if not Assets(find("static")).look().bundled:
+        print("The scripts are measured as they stand, not bundled: make bundle")
     with tempfile.TemporaryDirectory() as made, sync_playwright() as playwright:
         folder = args.keep or Path(made)
         browser = playwright.chromium.launch(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -29,15 +29,14 @@ def groups_of(modules: Sequence[str]) -> dict[str, list[int]]:
     return {path: members[path] for path in sorted(kept, key=_depth_first)}
 
 
-def parent_of(path: str, groups: Iterable[str]) -> str | None:
+def parent_of(path: str, groups: Container[str]) -> str | None:
     """The nearest group above ``path`` among ``groups``, None for the root."""
     if path == "":
         return None
-    known = set(groups)
     above = path
     while "." in above:
         above = above.rpartition(".")[0]
-        if above in known:
+        if above in groups:
             return above
     return ""
 

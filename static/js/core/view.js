@@ -41,8 +41,3 @@ export function zoomed(range, step, factor, first, newest) {
 export function panned(range, steps, first, newest) {
   return standing(range.from + steps, range.to + steps, first, newest);
 }
-
-/** Two views that show the same steps. */
-export function sameView(a, b) {
-  return a.from === b.from && a.to === b.to && a.last === b.last;
-}
