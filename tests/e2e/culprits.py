@@ -8,7 +8,7 @@ from typing import Any
 
 from playwright.sync_api import Locator, Page
 
-from ..benchmarks.health import zoo
+from ..benchmarks.health.cases import Case, record
 from ..benchmarks.health.replay import load
 from .harness import Server, until
 from .wire import send, told
@@ -31,7 +31,7 @@ QUICK = (
 class Culprit:
     """A run on the server, and what the engine says of it."""
 
-    case: zoo.Case
+    case: Case
     run: str
     incident: dict[str, Any]
     names: frozenset[str] = frozenset()
@@ -57,9 +57,9 @@ class Search:
     step: int = -1
 
 
-def bring(server: Server, case: zoo.Case, folder: Path) -> Culprit | None:
+def bring(server: Server, case: Case, folder: Path) -> Culprit | None:
     """Records a case, sends it over the wire; None if nothing worse than a remark is told of it."""
-    run = load(zoo.record(case, folder))
+    run = load(record(case, folder))
     story = told(run, case.name)
     send(server, story)
     last = run.steps - 1

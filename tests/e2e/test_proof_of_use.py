@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ..benchmarks.health import zoo
+from ..benchmarks.health.cases import Case
 from .culprits import QUICK, SIZES, bring, by_heat_map, by_sentence
 from .harness import Server, Watched
 
@@ -27,7 +28,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_two_clicks_to_the_culprit(
-    server: Server, owner: Watched, watched: Callable[..., Watched], recordings: Path, case: zoo.Case
+    server: Server, owner: Watched, watched: Callable[..., Watched], recordings: Path, case: Case
 ) -> None:
     culprit = bring(server, case, recordings)
     if culprit is None:

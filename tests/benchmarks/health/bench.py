@@ -22,6 +22,7 @@ import torch
 from gradwatch.health import Incident
 
 from . import baselines, remedies, unseen, zoo
+from .cases import Case, harm_begins, harmful, record
 from .replay import Run, load, watch
 
 WITHIN = {
@@ -47,7 +48,7 @@ WITHIN = {
 class Result:
     """One replayed run: what was told above info, and the first that is right."""
 
-    case: zoo.Case
+    case: Case
     run: Run
     told: list[Incident]
     info: int
@@ -71,24 +72,26 @@ class Result:
         return (
             math.inf
             if self.right is None
-            else (self.right.warned_step or 0) - zoo.harm_begins(self.case, self.run.loss)
+            else (self.right.warned_step or 0) - harm_begins(self.case, self.run.loss)
         )
 
 
-def replay(case: zoo.Case, folder: Path) -> Result:
-    run = load(zoo.record(case, folder))
+def replay(case: Case, folder: Path) -> Result:
+    run = load(record(case, folder))
     start = time.process_time()
     monitor, _ = watch(run)
     seconds = time.process_time() - start
     told = [i for i in monitor.incidents if i.severity != "info" and not i.merged_into]
     info = sum(1 for i in monitor.incidents if i.severity == "info" and not i.merged_into)
-    return Result(case, run, told, info, zoo.harmful(case, run.loss, folder), seconds)
+    return Result(case, run, told, info, harmful(case, run.loss, folder), seconds)
 
 
-def cases(seed: int, sets: list[str], steps: int) -> Iterable[zoo.Case]:
+def cases(seed: int, sets: list[str], steps: int) -> Iterable[Case]:
     if "zoo" in sets:
         yield from zoo.faulty(seed, seed == 0)
         yield from zoo.healthy(seed, seed == 0, steps)
+    if "spikes" in sets:
+        yield from zoo.spikes(seed, seed == 0)
     if "unseen" in sets:
         yield from unseen.unseen_faulty(seed)
         yield from unseen.unseen_healthy(seed, steps)
@@ -224,7 +227,7 @@ def others(results: list[Result]) -> None:
             if r.case.healthy:
                 false += len(baselines.thin(steps_of))
                 continue
-            begins = zoo.harm_begins(r.case, r.run.loss)
+            begins = harm_begins(r.case, r.run.loss)
             later = [s for s in steps_of if r.case.onset <= s <= begins + 150]
             if later:
                 delays.append(min(later) - begins)
@@ -246,8 +249,8 @@ def main() -> None:
     ask.add_argument(
         "--set",
         nargs="+",
-        choices=("zoo", "unseen"),
-        default=["zoo", "unseen"],
+        choices=("zoo", "spikes", "unseen"),
+        default=["zoo", "spikes", "unseen"],
         help="unseen: models, data and bugs that no rule was made for",
     )
     ask.add_argument("--steps", type=int, default=3000, help="steps of each healthy run")

@@ -13,20 +13,20 @@ from torch import nn
 
 from gradwatch.health import Incident, Remedy
 
-from . import zoo
+from .cases import Case, Fault, train
 from .workloads import Mlp, Workload, adam, workloads
 
 if TYPE_CHECKING:
     from .bench import Result
 
 
-def _from(step: int, fault: zoo.Fault, lr: float, base: float) -> zoo.Fault:
+def _from(step: int, fault: Fault, lr: float, base: float) -> Fault:
     """From ``step`` on the LR is ``lr`` whatever the script does."""
     old = fault.lr or (lambda s: 1.0)
     return dataclasses.replace(fault, lr=lambda s: lr / base if s > step else old(s))
 
 
-def _he(fault: zoo.Fault) -> zoo.Fault:
+def _he(fault: Fault) -> Fault:
     def build(model: nn.Module) -> None:
         for module in model.modules():
             if isinstance(module, nn.Linear):
@@ -36,7 +36,7 @@ def _he(fault: zoo.Fault) -> zoo.Fault:
     return dataclasses.replace(fault, build=build)
 
 
-def apply(case: zoo.Case, incident: Incident, remedy: Remedy) -> zoo.Case | None:
+def apply(case: Case, incident: Incident, remedy: Remedy) -> Case | None:
     """The case with the remedy in the script; None where a script can't be changed by rule.
 
     A remedy for a run that has already broken down (a cut LR, a clip limit) is applied as people do: they start again
@@ -46,7 +46,7 @@ def apply(case: zoo.Case, incident: Incident, remedy: Remedy) -> zoo.Case | None
     fault, value = case.fault, remedy.value
     if case.make is not None:
         return None
-    changes: dict[str, Callable[[], tuple[Workload, zoo.Fault]]] = {
+    changes: dict[str, Callable[[], tuple[Workload, Fault]]] = {
         "lr_cut": lambda: (work, _from(fault.onset - 1, fault, value or 0.0, _base_lr(work))),
         "lr_up": lambda: (work, _from(-1, fault, value or 0.0, _base_lr(work))),
         "clip_norm": lambda: (work, dataclasses.replace(fault, clip=value)),
@@ -92,7 +92,7 @@ def report(results: list[Result]) -> None:
         if again is None:
             skipped += 1
             continue
-        loss = np.array(zoo.train(again).run["loss"])
+        loss = np.array(train(again).run["loss"])
         start = min(float(np.median(r.run.loss[:5])), 2.5) if math.isfinite(r.run.loss[0]) else 2.3
         tried += 1
         ok = learns(loss, start)

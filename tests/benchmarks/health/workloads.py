@@ -276,16 +276,16 @@ class Shape:
     seed: int = 0
 
     def width(self, base: int) -> int:
-        return 8 * round(base * (1.0, 1.5, 0.75, 2.0)[self.seed % 4] / 8)
+        return 8 * round(base * (1.0, 1.5, 0.75, 2.0, 1.25, 0.5, 1.75, 1.0)[self.seed % 8] / 8)
 
     def depth(self, base: int) -> int:
-        return base + (0, 2, 1, 3)[self.seed % 4]
+        return base + (0, 2, 1, 3, 4, 1, 0, 2)[self.seed % 8]
 
     def batch(self, base: int) -> int:
-        return max(round(base * (1.0, 0.75, 1.5, 0.5)[self.seed % 4]), 1)
+        return max(round(base * (1.0, 0.75, 1.5, 0.5, 1.25, 2.0, 0.75, 0.625)[self.seed % 8]), 1)
 
     def lr(self, base: float) -> float:
-        return base * (1.0, 0.7, 1.4, 0.5)[self.seed % 4]
+        return base * (1.0, 0.7, 1.4, 0.5, 0.8, 1.2, 0.6, 1.5)[self.seed % 8]
 
 
 @lru_cache
