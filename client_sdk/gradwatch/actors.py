@@ -17,7 +17,9 @@ class Actor(Protocol):
     def log(self, values: Mapping[str, Any], /) -> None:
         """What the script has logged."""
 
-    def incident(self, id: str, kind: str, severity: str, reason: str, *, open: bool) -> None:
+    def incident(
+        self, id: str, kind: str, severity: str, reason: str, *, open: bool, cause: str = ""
+    ) -> None:
         """What the health engine has found; from any thread."""
 
     def remove(self) -> None:
@@ -46,9 +48,11 @@ class Actors:
 
     def incident(self, incident: Incident) -> None:
         """See :class:`Actor`."""
-        reason = str(incident.data.get("sentence", ""))
+        reason, cause = (str(incident.data.get(key, "")) for key in ("sentence", "caused_by"))
         for actor in self._actors:
-            actor.incident(incident.id, incident.kind, incident.severity, reason, open=incident.open)
+            actor.incident(
+                incident.id, incident.kind, incident.severity, reason, open=incident.open, cause=cause
+            )
 
     def remove(self) -> None:
         """The run is over."""

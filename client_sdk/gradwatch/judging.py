@@ -168,5 +168,5 @@ def _heard(incident: Incident) -> Heard:
         severity=incident.severity,
         step=incident.first_step,
         open=incident.open and not incident.merged_into,
-        data={"sentence": incident.sentence, "opened_step": incident.opened_step},
+        data={key: getattr(incident, key) for key in ("sentence", "opened_step", "caused_by")},
     )

@@ -237,7 +237,7 @@ def incident_message(incident: Mapping[str, Any]) -> Incident:
         severity=incident["severity"],
         step=incident["first_step"],
         open=incident["closed_step"] is None and not incident["merged_into"],
-        data={"sentence": incident["sentence"], "opened_step": incident["opened_step"]},
+        data={key: incident[key] for key in ("sentence", "opened_step", "caused_by")},
     )
 
 

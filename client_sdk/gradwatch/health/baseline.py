@@ -16,7 +16,17 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FLOOR", "Quantile", "Tracker", "TurnRate", "mad", "median", "middle", "theil_sen"]
+__all__ = [
+    "FLOOR",
+    "Quantile",
+    "Tracker",
+    "TurnRate",
+    "level_and_spread",
+    "mad",
+    "median",
+    "middle",
+    "theil_sen",
+]
 
 FLOOR: Final = 0.15
 """Smallest scale of a log2 series: below it, even a calm run is taken to vary by 11 %."""
@@ -40,6 +50,18 @@ def middle(values: npt.NDArray[Any]) -> float:
 def mad(values: Sequence[float], centre: float) -> float:
     """Median absolute deviation, scaled to the standard deviation of a normal law."""
     return 1.4826 * median(abs(v - centre) for v in values)
+
+
+def level_and_spread(values: Sequence[float]) -> tuple[float, float]:
+    """Median and scale of some losses (not empty).
+
+    The upper tail counts too: with one sample per batch most losses are near zero and the MAD says nothing.
+    """
+    ordered = sorted(values)
+    half, odd = divmod(len(ordered), 2)
+    centre = ordered[half] if odd else 0.5 * (ordered[half - 1] + ordered[half])
+    high = ordered[int(0.95 * (len(ordered) - 1))]
+    return centre, max(mad(ordered, centre), (high - centre) / 1.645)
 
 
 @lru_cache(maxsize=64)

@@ -7,16 +7,16 @@ import math
 import numpy as np
 
 from .layout import Layout
-from .memory import TINY_LOG2, Memory
+from .memory import TENFOLD, TINY_LOG2, Memory
 
 __all__ = ["first_module", "input_scale", "may_be_new_data"]
 
-_TENFOLD = 3.3
-"""In log2: a change of the input's size that no new data of the same kind brings."""
-
 
 def may_be_new_data(memory: Memory, layout: Layout) -> bool:
-    """Whether LR and updates are known and as ever, the inputs no larger, and the jump of the loss young or falling."""
+    """Whether LR and updates are known and as ever, inputs and gradients no larger, and the jump of the loss young or falling.
+
+    A single norm ten times as large as any before is a bad batch or a damaged weight, however soon the loss falls again.
+    """
     if (
         not memory.episode.open
         or memory.lr != memory.lr
@@ -25,6 +25,8 @@ def may_be_new_data(memory: Memory, layout: Layout) -> bool:
     ):
         return False
     if memory.lr_rose() or memory.update_high(60) or memory.weight_moved():
+        return False
+    if memory.burst_step >= memory.episode.onset - 3:
         return False
     if not (memory.episode.fresh(memory.loss) or memory.episode.falling(memory.loss)):
         return False
@@ -50,7 +52,7 @@ def input_scale(memory: Memory, layout: Layout, step: int) -> tuple[float, bool]
     if not len(since):
         return math.nan, False
     log = float(np.median(since))
-    rose = len(before) > 0 and log - float(np.median(before)) > _TENFOLD
+    rose = len(before) > 0 and log - float(np.median(before)) > TENFOLD
     width = math.sqrt(max(layout.tensors[pair[0]].fan_in or 1, 1))
     return 2.0 ** min(log, 1000.0) / width, rose
 

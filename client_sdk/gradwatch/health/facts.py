@@ -10,10 +10,11 @@ import numpy as np
 
 from .baseline import median
 from .excuses import first_module, input_scale
+from .frames import Row
 from .incidents import Finding, Origin, Share
 from .layout import Layout
 from .locate import depth_gain, forward_gain
-from .memory import Memory, Row
+from .memory import Memory
 
 __all__ = ["Facts", "gather"]
 
@@ -34,6 +35,8 @@ class Facts:
     lr: float
     lr_change: float
     """By what factor the LR changed: its jump within 60 steps before the onset, else its drift over the last 64 steps."""
+    lr_back: bool
+    """Whether it was raised for a moment only."""
     lr_steady: float
     """The LR before it began to rise, NaN if it has risen since the start."""
     lr_near_peak: bool
@@ -156,6 +159,7 @@ def gather(
         never_alive=bool(tensors) and not bool(memory.alive[tensors].any()),
         checkpoint=max((c for c in memory.checkpoints if c <= finding.step), default=-1),
         lr_change=_lr_change(memory, finding.step),
+        lr_back=memory.lr_back,
         lr_steady=memory.lr_steady,
         earlier=earlier,
         **_of_norms(memory, finding.step),

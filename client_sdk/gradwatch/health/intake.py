@@ -10,8 +10,8 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from .frames import Frame, RankSample
 from .losses import LossTrack
-from .memory import Frame, RankSample
 from .observation import Observation, Series
 
 __all__ = [

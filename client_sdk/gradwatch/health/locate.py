@@ -8,9 +8,10 @@ from typing import Final
 import numpy as np
 
 from .baseline import theil_sen
+from .frames import Row
 from .incidents import Origin, Share
 from .layout import Layout
-from .memory import TINY_LOG2, Memory, Row
+from .memory import TINY_LOG2, Memory
 
 __all__ = ["depth_gain", "due", "forward_gain", "nonfinite_origin", "rise_origin", "shares"]
 

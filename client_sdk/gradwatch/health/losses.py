@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
-from .baseline import TurnRate, mad, median
+from .baseline import TurnRate, level_and_spread, median
+from .climbs import Climb
 
 __all__ = ["CRITICAL", "ELEVATED", "NORMAL", "RAISED", "LossTrack"]
 
@@ -53,9 +54,10 @@ class LossTrack:
     long: deque[float] = field(default_factory=lambda: deque(maxlen=400))
     gaps: deque[int] = field(default_factory=lambda: deque(maxlen=5))
     turn: TurnRate = field(default_factory=TurnRate)
+    climb: Climb = field(default_factory=Climb)
 
-    def learn(self, step: int, value: float) -> None:
-        """Takes one loss in and judges it. A non-finite one only counts."""
+    def learn(self, step: int, value: float, rate: float = math.nan) -> None:
+        """Takes one loss in, with the learning rate where it is known, and judges it. A non-finite one only counts."""
         if self.step >= 0 and step > self.step:
             self.gaps.append(step - self.step)
             if self.gaps.count(step - self.step) < 3 or self.gap != step - self.step:
@@ -69,6 +71,7 @@ class LossTrack:
         self.recent.append(value)
         self.long.append(value)
         self.turn.learn(value)
+        self.climb.learn(rate, self.long)
         self.signed = self.signed or value < 0
         self._anchor(value)
         self._judge()
@@ -79,6 +82,7 @@ class LossTrack:
         self.recent.clear()
         self.long.clear()
         self.turn.turns.clear()
+        self.climb.restart()
         self.first = []
         self.level, self.in_row, self.frozen, self.best = NORMAL, 0, 0, math.inf
         self.scale = self.start = self.base = math.nan
@@ -132,6 +136,9 @@ class LossTrack:
         if not self.frozen and (self.n % 10 == 0 or hint or not math.isfinite(self.base)):
             self._baseline(size)
         level = self._level(size)
+        if level < ELEVATED and not self.signed and self.climb.above(median(tail[:6]), abs(self.scale)):
+            self.base, self.spread = self.climb.base, self.climb.spread
+            level = max(self._level(size), ELEVATED)
         self.in_row = self.in_row + 1 if level >= RAISED else 0
         self.level = NORMAL if level == RAISED and self.in_row < 5 else level
 
@@ -139,11 +146,7 @@ class LossTrack:
         keep = size - _NEAR if size >= 40 else size - 3
         if keep < 5:
             return
-        before = list(islice(self.recent, 0, keep))
-        self.base = median(before)
-        # The upper tail counts too: with one sample per batch most losses are near zero and the MAD says nothing.
-        high = sorted(before)[int(0.95 * (len(before) - 1))]
-        self.spread = max(mad(before, self.base), (high - self.base) / 1.645)
+        self.base, self.spread = level_and_spread(list(islice(self.recent, 0, keep)))
 
     def _level(self, size: int) -> int:
         if not math.isfinite(self.base):
@@ -164,11 +167,22 @@ class LossTrack:
         """Before 110 values: only what is far above everything so far (a falling start makes a high baseline)."""
         if self.signed or size < 10:
             return NORMAL
+        if self.n < 40 and self._soared():
+            return ELEVATED
         now = self.near if size >= 40 else median(islice(self.recent, size - 5, size))
         above = now - self.base
         if above > 6 * self.spread and now > 2.0 * self.base and above > 0.5 * abs(self.scale):
             return CRITICAL if now > 3.0 * self.base else RAISED
         return self._never_better()
+
+    def _soared(self) -> bool:
+        """Whether all of the last ten stand far above the first three: a start that no overshoot of a warm-up explains."""
+        began = median(self.first[:3])
+        low = min(islice(reversed(self.recent), _NEAR))
+        if not (began > 0 and self.n >= _NEAR + 2 and low > 1.5 * began and self.near > 2.5 * began):
+            return False
+        self.base = began
+        return True
 
     def _never_better(self) -> int:
         """Above where it began, and never below: what a rate that is too high from the start looks like.

@@ -6,56 +6,29 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from .baseline import Quantile, Tracker, median, middle
 from .episodes import Episode
+from .frames import Frame, RankSample, Row, true_norms
 from .layout import Layout
 from .losses import LossTrack
 
-__all__ = ["RING", "TINY_LOG2", "Frame", "Memory"]
+__all__ = ["RING", "TENFOLD", "TINY_LOG2", "Memory"]
 
 RING: Final = 128
 """Steps of per-tensor log2 norms kept: what localisation can look back on."""
 TINY: Final = 2.0**-140
 TINY_LOG2: Final = -139.0
 """A log2 norm below this is an exact zero."""
+TENFOLD: Final = 3.3
+"""In log2: a change of size that no new data of the same kind brings."""
 _BLOCK: Final = 8
-
-Row: TypeAlias = npt.NDArray[np.float64]
-
-
-@dataclass(slots=True)
-class Frame:
-    """All that came with one step: rows over the tensors (absent = NaN) and run-level numbers."""
-
-    step: int
-    time: float
-    rows: dict[str, Row] = field(default_factory=dict)
-    run: dict[str, Row] = field(default_factory=dict)
-    present: npt.NDArray[np.bool_] | None = None
-    weighed: npt.NDArray[np.bool_] | None = None
-    """Which weight norms came, None when all did: with several optimizers only those of the one that stepped."""
-
-    def number(self, name: str) -> float:
-        """A run-level statistic (its largest column), NaN when it did not come."""
-        values = self.run.get(name)
-        if values is None:
-            return math.nan
-        return float(values.item() if values.size == 1 else values.max())
-
-
-@dataclass(frozen=True, slots=True)
-class RankSample:
-    """What the ranks say side by side at one step: ``values`` and ``present`` are as wide as the statistic."""
-
-    step: int
-    name: str
-    values: Row
-    present: npt.NDArray[np.bool_]
+_AGO: Final = 60
+"""Steps for which a raised learning rate is remembered, also when it has gone back by then."""
 
 
 @dataclass(slots=True)
@@ -77,6 +50,8 @@ class Memory:
     sigma: float = 1.0
     """Baseline of ``x`` as it was before the newest value."""
     top: float = -math.inf
+    burst_step: int = -10_000
+    """The step of the last norm ten times as large as nearly all that the run has seen, its start included."""
     finite: bool = True
     overflow: bool = False
     scaled: bool = False
@@ -88,11 +63,15 @@ class Memory:
     lr_peak: float = 0.0
     lr_change_step: int = -1
     lr_change: float = 1.0
+    lr_back: bool = False
+    """Whether the rate fell again right after it was raised: the raise stays what is remembered."""
     ratio: float = math.nan
     ratio_mean: float = math.nan
     ratio_high_step: int = -10_000
     ratio_peak: float = 0.0
     cosine: float = math.nan
+    cosine_least: float = math.inf
+    """The least that three samples in a row had as their median."""
     step_time: float = math.nan
     input_bad: bool = False
     tracker: Tracker = field(default_factory=Tracker)
@@ -162,7 +141,7 @@ class Memory:
         self._take_run(frame)
         norms = frame.rows.get("grad_norm")
         if not self._is_overflow(frame) and norms is not None:
-            self._take_norms(frame, _true_norms(frame, norms))
+            self._take_norms(frame, true_norms(frame, norms))
             if self.tracker.ready and self.x - self.mean >= 3.0 and layout.family == "sgd":
                 self._note_update(frame, norms, layout)
         self._take_samples(frame, layout)
@@ -171,7 +150,10 @@ class Memory:
         lr = frame.number("lr")
         if lr == lr:
             if self.lr == self.lr and self.lr > 0 and lr != self.lr and abs(lr / self.lr - 1) > 0.2:
-                self.lr_change_step, self.lr_change = frame.step, lr / self.lr
+                recent = frame.step - self.lr_change_step <= _AGO
+                self.lr_back = lr < self.lr and self.lr_change > 1.2 and recent
+                if not self.lr_back:
+                    self.lr_change_step, self.lr_change = frame.step, lr / self.lr
             self.lr, self.lr_peak = lr, max(self.lr_peak, lr)
             self.lrs.append(lr)
             if not self.lr_rose():
@@ -240,6 +222,8 @@ class Memory:
         if self.x != self.x:
             self.z = 0.0
             return
+        if self.since > 50 and self.x >= max(self.top, self.quantile.first_max) + TENFOLD:
+            self.burst_step = self.step
         self.z = self.tracker.score(self.x)
         self.tracker.learn(self.x)
         self.quantile.learn(self.x)
@@ -286,6 +270,8 @@ class Memory:
             if len(known):
                 self.cosine = middle(known)
                 self.cosines.append(self.cosine)
+                if len(self.cosines) >= 3:
+                    self.cosine_least = min(self.cosine_least, median(list(self.cosines)[-3:]))
         if "zero_fraction" in rows:
             self.zeros[self.zeros_n % 8] = rows["zero_fraction"]
             self.zeros_n += 1
@@ -338,7 +324,7 @@ class Memory:
 
     def take_loss(self, step: int, value: float) -> None:
         """Takes one logged loss in."""
-        self.loss.learn(step, value)
+        self.loss.learn(step, value, self.lr)
         if not self.loss.bad:
             self.episode.learn(self.loss)
 
@@ -354,6 +340,7 @@ class Memory:
         self.start_xs = []
         self.since = 0
         self.ratio_mean = math.nan
+        self.cosine_least = math.inf
         self.zeros_n = 0
         self.base_m[:] = np.nan
 
@@ -379,7 +366,7 @@ class Memory:
         """Whether a single weight jumped within the last ``within`` steps."""
         return self.step - self.moved_step <= within
 
-    def lr_rose(self, within: int = 60) -> bool:
+    def lr_rose(self, within: int = _AGO) -> bool:
         """Whether the learning rate was raised by a fifth or more, at once or bit by bit, in the last ``within`` steps."""
         jumped = self.lr_change > 1.2 and 0 <= self.step - self.lr_change_step <= within
         return jumped or (len(self.lrs) > 1 and self.lrs[-1] > 1.2 * self.lrs[0])
@@ -389,11 +376,3 @@ def _longer(values: npt.NDArray[Any], width: int, fill: float) -> npt.NDArray[An
     longer = np.full(width, fill, values.dtype)
     longer[: len(values)] = values
     return longer
-
-
-def _true_norms(frame: Frame, norms: Row) -> Row:
-    """A norm that overflowed to Inf although every entry is finite is huge, not broken: the largest entry tells."""
-    largest = frame.rows.get("grad_maxabs")
-    if largest is None:
-        return norms
-    return np.where(np.isinf(norms) & np.isfinite(largest), largest, norms)

@@ -13,10 +13,11 @@ import numpy.typing as npt
 from ..protocol import Tensor
 from .desk import Case, Desk
 from .detectors.broken import Stopped
+from .frames import Frame, RankSample
 from .incidents import Incident, from_plain
 from .intake import FRAME_STATISTICS, Intake, MarkEvent, ScalarEvent, intake_from
 from .layout import Layout
-from .memory import Frame, Memory, RankSample
+from .memory import Memory
 from .observation import Observation
 from .scores import Scores
 from .sentences import run_sentence
@@ -31,7 +32,7 @@ _NEED: Final = 100
 _ROUND: Final = 40
 """Frames after which the plan of who looks when repeats: a multiple of every ``every`` in the table."""
 _WITHOUT_NORMS: Final[tuple[str, ...]] = ("loss_scale", "nonfinite_weight")
-_STATE_VERSION: Final = 1
+_STATE_VERSION: Final = 2
 
 
 @dataclass(slots=True)

@@ -48,7 +48,10 @@ def _lr_line(lr: float) -> str:
 def _lr_cut(facts: Facts) -> Remedy | None:
     if not facts.lr > 0:
         return None
-    if facts.sudden_lr:
+    if facts.sudden_lr and facts.lr_back:
+        lr = facts.lr
+        text = f"Keep the learning rate at {lr:.1e}: for a moment it was {facts.lr_change:.3g} times as high."
+    elif facts.sudden_lr:
         steady = 0 < facts.lr_steady < facts.lr
         lr = facts.lr_steady if steady else facts.lr / facts.lr_change
         text = f"Set the learning rate back from {facts.lr:.1e} to {lr:.1e}, its value before it was raised."

@@ -44,15 +44,33 @@ def test_the_same_jump_with_inputs_that_grew_tenfold_is_not_excused() -> None:
     assert {i.kind for i in loud(story.watch())} == {"exploding"}
 
 
-def test_the_same_jump_after_one_step_that_threw_the_weights_over_is_not_excused() -> None:
+def test_the_same_jump_after_one_sgd_step_that_threw_the_weights_over_is_not_excused() -> None:
     """With SGD an update that no sample saw follows from the gradient; Adam's is of the usual size."""
     story = Story(400, seed=2)
     story.sampled["weight_norm"] = np.full_like(story.norms, 5.0)
-    story.run["lr"][:] = 0.05
-    story.norms[201] *= 300
+    story.run["lr"][:] = 1.0
+    story.norms[201] *= 9
     story.loss[202:] *= 1 + 4 * np.exp(-np.arange(198) / 15)
     assert loud(story.watch()) == []
-    assert [i.kind for i in loud(story.watch(optimizers=[{"class": "SGD", "lr": 0.05}]))] == ["diverging"]
+    assert [i.kind for i in loud(story.watch(optimizers=[{"class": "SGD", "lr": 1.0}]))] == ["diverging"]
+
+
+def test_the_same_jump_after_one_norm_ten_times_as_large_as_any_before_is_not_excused() -> None:
+    """A bad batch: new data of the same kind has no such gradients."""
+    story = Story(400, seed=2)
+    story.norms[201] *= 40
+    story.loss[202:] *= 1 + 4 * np.exp(-np.arange(198) / 15)
+    assert [i.kind for i in loud(story.watch())] == ["diverging"]
+
+
+def test_the_same_jump_after_a_rate_that_was_high_for_two_steps_is_not_excused() -> None:
+    story = Story(400, seed=2)
+    story.run["lr"][199:201] *= 100
+    story.loss[200:] *= 1 + 4 * np.exp(-np.arange(200) / 15)
+    (found,) = loud(story.watch())
+    assert (found.kind, found.causes[0].key) == ("diverging", "lr_too_high")
+    remedy = next(r for r in found.remedies if r.key == "lr_cut")
+    assert remedy.value == pytest.approx(1e-3)
 
 
 def test_a_loss_that_wanders_and_then_leaves_for_good_is_told() -> None:
@@ -121,3 +139,44 @@ def test_overfitting_is_a_remark_with_the_best_step() -> None:
     story.scalars["val/loss"] = [(50 + 60 * n, v) for n, v in enumerate(curve)]
     (found,) = told(story.watch())
     assert (found.kind, found.severity, found.first_step) == ("overfitting", "info", 290)
+
+
+@pytest.mark.parametrize("rate", [1.02, 1.008])
+def test_a_slow_climb_with_the_rate_is_told_before_the_loss_has_doubled(rate: float) -> None:
+    """A ramp poisons a rolling baseline; the rate says where to look for an older one."""
+    story = Story(1000, seed=5)
+    times = np.minimum(rate ** np.maximum(np.arange(1000) - 300, 0), 50.0)
+    course = np.maximum(times / 3.0, 1.0) ** 0.5
+    story.run["lr"] *= times
+    story.sampled["update_ratio"] *= times[:, None]
+    story.loss *= course
+    (found,) = loud(story.watch())
+    assert (found.kind, found.causes[0].key) == ("diverging", "lr_too_high")
+    assert found.warned_step is not None
+    assert 1.0 < course[found.warned_step] < 2.0
+
+
+def test_a_rate_that_goes_where_it_was_before_excuses_nothing_and_accuses_nothing() -> None:
+    """Cycles come back to rates at which the loss was a little higher: no remark."""
+    story = Story(1200, seed=6)
+    wave = 1.0 - 0.9 * np.abs((np.arange(1200) % 200) / 100 - 1)
+    story.run["lr"] *= wave
+    story.loss *= 1.0 + 0.3 * wave
+    assert loud(story.watch()) == []
+
+
+def test_a_loss_far_above_its_first_values_is_told_within_fifteen_steps() -> None:
+    track = LossTrack()
+    rng = np.random.default_rng(1)
+    for step in range(15):
+        track.learn(step, (4.0 if step < 3 else 14.0) * 2 ** rng.normal(0, 0.2))
+    assert track.level == ELEVATED
+
+
+def test_a_first_overshoot_that_comes_back_is_not_told() -> None:
+    track = LossTrack()
+    levels = []
+    for step, value in enumerate([4.0] * 3 + [14.0] * 6 + [5.0] * 20):
+        track.learn(step, value)
+        levels.append(track.level)
+    assert max(levels) < ELEVATED

@@ -111,6 +111,16 @@ def test_gradients_that_add_up_are_a_missing_zero_grad() -> None:
     assert found.opened_step <= 60
 
 
+def test_gradients_that_become_parallel_in_a_blow_up_do_not_add_up() -> None:
+    """A missing zero_grad is there from the start; after a jump every gradient points back to where the run was."""
+    story = Story(300, seed=5)
+    story.norms[200:] *= 50
+    story.loss[200:] *= 10
+    story.sampled["grad_cosine"] = np.full_like(story.norms, 0.1)
+    story.sampled["grad_cosine"][200:] = 0.98
+    assert {i.kind for i in loud(story.watch())} == {"exploding"}
+
+
 def test_parallel_gradients_of_a_steady_norm_are_full_batch_training() -> None:
     story = Story(200, seed=5)
     story.sampled["grad_cosine"] = np.full_like(story.norms, 0.99)

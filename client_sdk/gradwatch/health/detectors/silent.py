@@ -299,7 +299,8 @@ class Saturated:
 class Accumulating:
     """Gradients that add up from step to step: nearly parallel to the one before, smooth, and many times the first ones.
 
-    What a missing ``zero_grad()`` looks like. Full-batch training is parallel too, but its norm does not grow so.
+    What a missing ``zero_grad()`` looks like. Full-batch training is parallel too, but its norm does not grow so; and after a
+    blow-up gradients are parallel that were not before: what adds up has done so since the start.
     """
 
     def look(self, memory: Memory, layout: Layout) -> Finding | None:
@@ -310,7 +311,7 @@ class Accumulating:
         rough = median(abs(b - a) for a, b in zip(xs[-20:], xs[-19:], strict=False))
         parallel = median(list(memory.cosines)[-5:])
         rise = max(xs) - memory.start_xs[0]
-        if parallel < 0.9 or rough > 0.3 or rise < 2.3:
+        if parallel < 0.9 or rough > 0.3 or rise < 2.3 or memory.cosine_least < 0.5:
             return None
         bad = memory.loss.raised() or _stuck(memory, 20, 0.05)
         text = (

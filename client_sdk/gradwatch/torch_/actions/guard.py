@@ -32,7 +32,7 @@ from ..scaling import SKIPS
 from . import agree
 from .adaptive import AdaGC, AdaptiveClip
 from .clip import whole
-from .parts import CutLR, SkipNonFinite, StopOn, Trouble
+from .parts import SEVERITIES, CutLR, SkipNonFinite, StopOn, Trouble
 from .rates import Rates
 from .record import Action, Budget, Purse
 from .rules import NormLevel
@@ -109,7 +109,10 @@ class Guard:
         self._waiting: deque[tuple[int, Later | Now]] = deque(maxlen=64)
         self._heard: deque[Trouble] = deque(maxlen=64)
         self._values: deque[tuple[str, Later | Now]] = deque(maxlen=4096)
-        self._open_incidents: set[str] = set()
+        self._open_incidents: dict[str, str] = {}
+        """Severity by id."""
+        self._told_kinds: deque[tuple[str, str]] = deque(maxlen=64)
+        """Id and kind of the last incidents, open or not: what a later one may name as its cause."""
         self._rates = Rates()
         self._steps = 0
         self._step = 0
@@ -165,14 +168,23 @@ class Guard:
         if number is not None and (self._stops or self._cut is not None):
             self._values.append((name, number))
 
-    def incident(self, id: str, kind: str, severity: str, reason: str, *, open: bool) -> None:
-        """What the health engine has found; may come from any thread, and is looked at after the next step."""
+    def incident(
+        self, id: str, kind: str, severity: str, reason: str, *, open: bool, cause: str = ""
+    ) -> None:
+        """What the health engine has found; may come from any thread, and is looked at after the next step.
+
+        An incident is heard when it opens and whenever it gets worse. ``cause`` is the id of the one that led to it.
+        """
+        before = self._open_incidents.get(id)
+        if before is None:
+            self._told_kinds.append((id, kind))
         if not open:
-            self._open_incidents.discard(id)
-        else:
-            if id not in self._open_incidents:
-                self._heard.append(Trouble(kind=kind, severity=severity, reason=reason, local=False))
-            self._open_incidents.add(id)
+            self._open_incidents.pop(id, None)
+            return
+        self._open_incidents[id] = severity
+        if before is None or SEVERITIES.index(severity) > SEVERITIES.index(before):
+            led = next((k for i, k in self._told_kinds if i == cause), "")
+            self._heard.append(Trouble(kind=kind, severity=severity, reason=reason, local=False, cause=led))
 
     # --- a step -------------------------------------------------------------------------------------------------------
 
@@ -281,11 +293,12 @@ class Guard:
             if not finite and self._skips:
                 self._skipped(step)
             self._level.add(norm, hold=bool(self._open_incidents))
-            seen = {"nonfinite": not finite, "exploding": self._level.exploding}
+            ended = not finite and self._level.high
+            seen = {"nonfinite": not finite, "exploding": self._level.exploding or ended}
             for kind, bad in seen.items():
                 reason = f"{_WORDS[kind]}: the norm is {norm:.3g}"
                 for part in self._stops:
-                    if part.patience is None and part.kind in ("", kind) and part.seen(kind, bad):
+                    if part.answers(kind) and part.seen(kind, bad):
                         self._ask_to_stop(reason, part)
             if self._level.exploding and self._cut is not None:
                 self._trouble = f"{_WORDS['exploding']}: the norm is {norm:.3g}"

@@ -10,9 +10,14 @@ from typing import Final, Literal
 from ...errors import ConfigError
 from .rules import LossLevel, Mode, Patience
 
-__all__ = ["SEVERITIES", "CutLR", "SkipNonFinite", "StopOn", "Trouble"]
+__all__ = ["KINDS", "SEVERITIES", "CutLR", "SkipNonFinite", "StopOn", "Trouble"]
 
 SEVERITIES: Final = ("info", "warning", "critical")
+KINDS: Final = (
+    "accumulating", "bad_init", "bad_rank", "clip_too_tight", "dead", "disconnected", "diverging", "exploding",
+    "loss_scale", "nonfinite", "oscillating", "overfitting", "saturated", "spike", "stalled", "stopped", "vanishing",
+)  # fmt: skip
+"""Those of the health engine, which this part of the package does not load."""
 _RAISED: Final = 100
 """Steps within which a rise of the learning rate is remembered."""
 
@@ -25,6 +30,8 @@ class Trouble:
     severity: str
     reason: str
     local: bool = True
+    cause: str = ""
+    """The kind of the incident that this one names as its cause, "" for none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,35 +121,45 @@ class CutLR:
         return self.multiplier
 
 
+ENDS_IN: Final[dict[str, tuple[str, ...]]] = {"exploding": ("exploding", "diverging")}
+"""A fault is told once, by what is seen first: an explosion may be known by its loss. Kinds that count as the one asked for."""
+
+
 class StopOn:
-    """Raises :class:`gradwatch.GradwatchStop` at the end of a step once there is trouble of ``kind``.
+    """Raises :class:`gradwatch.GradwatchStop` at the end of a step once there is trouble of one of the kinds.
 
     Without a server this process itself sees ``nonfinite``, ``exploding`` and ``diverging`` (the logged ``loss``), all
-    ``critical``. With one, or with ``mode="local"``, the incidents of the health engine count too, of any of its kinds.
+    ``critical``. With one, or with ``mode="local"``, the incidents of the health engine count too, of any of its kinds, as
+    soon as they are or become grave enough. ``exploding`` also answers to a ``diverging`` loss, and to gradients that became
+    ``nonfinite`` because of either: that is how an explosion is often told. NaN from another source is none.
 
     Args:
-        kind: of trouble, "" for any.
+        kind: of trouble, or several of them; "" for any.
         severity: the least that counts: ``info``, ``warning`` or ``critical``.
         after: steps in a row, or values of the rule, that have to be bad before a local rule counts.
         checkpoint: called before the exception is raised, to save the model.
 
     Raises:
-        ConfigError: an unknown severity.
+        ConfigError: an unknown kind or severity.
     """
 
     def __init__(
         self,
-        kind: str = "",
+        kind: str | Collection[str] = "",
         severity: Literal["info", "warning", "critical"] = "critical",
         *,
         after: int = 5,
         checkpoint: Callable[[], object] | None = None,
     ) -> None:
+        asked = ((kind,) if kind else ()) if isinstance(kind, str) else tuple(kind)
+        if unknown := [name for name in asked if name not in KINDS]:
+            raise ConfigError(f"StopOn knows no {unknown[0]!r}; its kinds are {', '.join(KINDS)}")
         if severity not in SEVERITIES:
             raise ConfigError(f"StopOn(severity=) is one of {', '.join(SEVERITIES)}, not {severity!r}")
         if after < 1:
             raise ConfigError("StopOn(after=) must be 1 or more")
-        self.kind, self.severity, self.after = kind, severity, after
+        self.kinds = frozenset(end for name in asked for end in ENDS_IN.get(name, (name,)))
+        self.severity, self.after = severity, after
         self.checkpoint = checkpoint
         self.name = ""
         self.patience: Patience | None = None
@@ -166,14 +183,19 @@ class StopOn:
         """
         if mode not in ("min", "max") or patience < 1 or min_delta < 0:
             raise ConfigError("StopOn.metric takes patience >= 1, min_delta >= 0 and mode 'min' or 'max'")
-        made = cls("metric", checkpoint=checkpoint)
+        made = cls(checkpoint=checkpoint)
         made.name, made.patience = name, Patience(patience, min_delta, mode)
         return made
 
+    def answers(self, kind: str) -> bool:
+        """Whether trouble of this kind is its business."""
+        return self.patience is None and (not self.kinds or kind in self.kinds)
+
     def wants(self, trouble: Trouble) -> bool:
-        """Whether it is of the kind and the severity."""
-        right = self.patience is None and self.kind in ("", trouble.kind)
-        return right and SEVERITIES.index(trouble.severity) >= SEVERITIES.index(self.severity)
+        """Whether it is of a right kind, or what an explosion ended in, and grave enough."""
+        ended = trouble.kind == "nonfinite" and "exploding" in self.kinds and trouble.cause in self.kinds
+        grave = SEVERITIES.index(trouble.severity) >= SEVERITIES.index(self.severity)
+        return grave and (self.answers(trouble.kind) or ended)
 
     def seen(self, kind: str, bad: bool) -> bool:
         """One look of a local rule; whether it was bad often enough in a row."""
@@ -186,6 +208,6 @@ class StopOn:
             if name != self.name or not self.patience.add(value):
                 return ""
             return f"{name} has not improved on {self.patience.best:.4g} in {self.patience.since} values"
-        if name == "loss" and self.kind in ("", "diverging") and self.seen("diverging", self.loss.add(value)):
+        if name == "loss" and self.answers("diverging") and self.seen("diverging", self.loss.add(value)):
             return f"the loss {value:.4g} has left its level for the worse"
         return ""

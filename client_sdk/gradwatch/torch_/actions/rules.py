@@ -73,6 +73,11 @@ class NormLevel:
         """The limit for the next step, None as long as too little is known."""
         return self._level
 
+    @property
+    def high(self) -> bool:
+        """Whether one of the last eight finite norms stood above twice the limit."""
+        return any(self._recent)
+
     def add(self, norm: float, *, hold: bool = False) -> None:
         """The raw norm of one step. ``hold`` keeps the limit as it is: somebody else knows of trouble."""
         if not math.isfinite(norm):

@@ -15,7 +15,9 @@ from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimize
 
 import gradwatch
 from gradwatch.errors import ConfigError, GradwatchStop
+from gradwatch.health import table
 from gradwatch.torch_.actions import Action, AdaptiveClip, Budget, CutLR, Guard, SkipNonFinite, StopOn
+from gradwatch.torch_.actions.parts import KINDS
 
 from ..conftest import Watch, close, mlp, reference
 
@@ -235,6 +237,67 @@ def test_stop_on_incidents_of_the_right_kind_and_severity() -> None:
     loop.guard.incident("c", "vanishing", "critical", "all layers vanish", open=True)
     with pytest.raises(GradwatchStop, match="all layers vanish"):
         loop.step()
+
+
+def test_an_incident_that_gets_worse_is_heard_again() -> None:
+    """What the gradients alone say opens as info and rises when the loss agrees."""
+    loop = Loop(StopOn("exploding"))
+    for severity in ("info", "warning", "warning"):
+        loop.guard.incident("a", "exploding", severity, "", open=True)
+        loop.step()
+    loop.guard.incident("a", "exploding", "critical", "now the loss too", open=True)
+    with pytest.raises(GradwatchStop, match="now the loss too"):
+        loop.step()
+
+
+@pytest.mark.parametrize(
+    ("told", "stops"),
+    [
+        ([("a", "diverging", "")], True),
+        ([("a", "nonfinite", "")], False),
+        ([("x", "loss_scale", ""), ("a", "nonfinite", "x")], False),
+        ([("x", "exploding", ""), ("a", "nonfinite", "x")], True),
+        ([("a", "dead", "")], False),
+    ],
+)
+def test_an_explosion_may_be_told_by_what_it_ended_in(told: list[tuple[str, str, str]], stops: bool) -> None:
+    loop = Loop(StopOn("exploding"))
+    for id, kind, cause in told:
+        # The cause is known as a remark, which does not stop by itself.
+        severity = "critical" if id == "a" else "info"
+        loop.guard.incident(id, kind, severity, kind, open=True, cause=cause)
+    if stops:
+        with pytest.raises(GradwatchStop, match=told[-1][1]):
+            loop.step()
+    loop.step()
+
+
+def test_norms_that_explode_into_nan_stop_the_run_and_one_nan_in_calm_does_not() -> None:
+    loop = Loop(SkipNonFinite(), StopOn("exploding", after=3))
+    loop.optimizer.param_groups[0]["lr"] = 0.0
+    for _ in range(40):
+        loop.step()
+    for factor in (math.nan, math.nan, math.nan, 1.0, 1.0):
+        loop.step(factor)
+    loop.step(50.0)
+    with pytest.raises(GradwatchStop, match="gradient norms explode"):
+        for _ in range(3):
+            loop.step(math.nan)
+
+
+def test_stop_on_several_kinds() -> None:
+    loop = Loop(StopOn({"vanishing", "dead"}))
+    loop.guard.incident("a", "diverging", "critical", "", open=True)
+    loop.step()
+    loop.guard.incident("b", "dead", "critical", "units are dead", open=True)
+    with pytest.raises(GradwatchStop, match="units are dead"):
+        loop.step()
+
+
+def test_a_kind_that_does_not_exist_would_never_stop_anything() -> None:
+    with pytest.raises(ConfigError, match="StopOn knows no 'explodng'; its kinds are accumulating"):
+        StopOn("explodng")
+    assert sorted(table.KINDS) == list(KINDS)
 
 
 def test_early_stopping_on_a_metric() -> None:

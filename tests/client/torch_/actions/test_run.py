@@ -80,13 +80,15 @@ def test_actions_do_not_need_a_server(mode: str) -> None:
     assert [action.kind for action in guard.actions] == ["stop"]
 
 
-def test_incidents_of_a_local_run_stop_it() -> None:
+@pytest.mark.parametrize("kind", ["", "exploding"])
+def test_incidents_of_a_local_run_stop_it(kind: str) -> None:
+    """This one is told as a diverging loss: it is what the explosion ends in."""
     model = torch.nn.Sequential(torch.nn.Linear(6, 16), torch.nn.Linear(16, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
     saved: list[int] = []
     run = gradwatch.watch(model, optimizer, mode="local")
     # Far more bad steps in a row than there are: the rule of this process alone would never stop.
-    stop = gradwatch.StopOn(after=10_000, checkpoint=lambda: saved.append(1))
+    stop = gradwatch.StopOn(kind, after=10_000, checkpoint=lambda: saved.append(1))
     guard = gradwatch.guard(optimizer, [stop], run=run)
     gen = torch.Generator().manual_seed(0)
     with pytest.raises(gradwatch.GradwatchStop, match="since step 20"), run:
