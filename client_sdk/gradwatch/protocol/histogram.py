@@ -58,6 +58,11 @@ PER_TENSOR: Final = {"tensor": 1, "histogram": CELLS}
 """Scopes whose columns belong to tensors, and how many columns each tensor has."""
 
 
+_CELL_OF: Final = np.clip(np.arange(2048) - 1023 - LOWEST_EXPONENT + BELOW + 1, BELOW, ABOVE)
+"""The cell of a float64 that is not zero, by the 11 bits of its exponent: 1023 stands for ``1 <= |x| < 2``."""
+_CELL_OF[0x7FF] = NOT_FINITE
+
+
 def wide(scope: str, tensors: int, width: int) -> int:
     """How many columns a statistic has over so many tensors; ``width`` if its columns are not those of tensors."""
     return PER_TENSOR[scope] * tensors if scope in PER_TENSOR else width
@@ -75,10 +80,9 @@ def columns_of(scope: str, tensors: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def count(values: npt.NDArray[np.float64], sizes: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """How many values are in each cell, float64 ``[n, CELLS]``, exact: the first ``sizes[0]`` of ``values`` are those of the
     first tensor, and so on."""
-    _, exponents = np.frexp(values)  # |x| = m 2^e with 0.5 <= m < 1
-    cells = np.clip(exponents - 1 - LOWEST_EXPONENT + 2, BELOW, ABOVE)
+    exponents = (np.ascontiguousarray(values, np.float64).view(np.int64) >> 52) & 0x7FF
+    cells = _CELL_OF[exponents]
     cells[values == 0] = ZERO
-    cells[~np.isfinite(values)] = NOT_FINITE
-    owner = np.repeat(np.arange(len(sizes)), sizes)
-    counts = np.bincount(owner * CELLS + cells, minlength=len(sizes) * CELLS)
+    cells += np.repeat(np.arange(len(sizes)) * CELLS, sizes)
+    counts = np.bincount(cells, minlength=len(sizes) * CELLS)
     return counts.astype(np.float64).reshape(-1, CELLS)
