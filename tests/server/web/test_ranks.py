@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from tests.server.live_server import PATIENCE, Page, Running, Trainer, hello, serving
 
 from gradwatch.protocol import Batch, Block, Bye, Hello, Mark, Schema, Statistic, Tensor
+from gradwatch.protocol.histogram import CELLS
 from gradwatch.testing import FakeClock
 from gradwatch_server.rank_merge import WAIT_STEPS
 from gradwatch_server.ranks import CORRECTED_MARK, END_S, RANKS_MARK
@@ -124,6 +126,27 @@ def test_parts_become_one_run(server: Running) -> None:
         assert (run["steps"], run["last_step"], run["tensor_count"]) == (20, 19, 3)
         assert list(values(server, "loss").values()) == [[2.5]] * 20
         assert marks.count("checkpoint") == 1
+
+
+def test_histograms_of_parts_are_added_up_whatever_the_order_of_their_tensors(server: Running) -> None:
+    cells = RNG.integers(0, 1024, (2, 3, CELLS)).astype(np.float32)
+    wide = Statistic(name="grad_histogram", scope="histogram", width=3 * CELLS, cadence=50)
+    with Trainer(server, rank_hello(0)) as zero, Trainer(server, rank_hello(1)) as one:
+        for rank, trainer in enumerate((zero, one)):
+            schema, norms = rank_schema(rank, logged=False), rank_batch(1, range(5), NORMS[rank])
+            order = slice(None, None, 1 if rank == 0 else -1)
+            tensors = schema.tensors or ()
+            schema = replace(schema, statistics=(*schema.statistics, wide), tensors=tensors[order])
+            first = norms.blocks[0]
+            rows = cells[rank, order].reshape(1, -1)
+            counted = Block(statistic=3, steps=first.steps[:1], times=first.times[:1], values=rows)
+            blocks = (replace(first, values=first.values[:, order]), *norms.blocks[1:], counted)
+            trainer.send(schema, replace(norms, blocks=blocks))
+        assert merged(server, 5) == whole(range(5))
+        for tensor in range(3):
+            found = server.services.store.histogram("run-1", tensor, 3)
+            assert found is not None and found.step == 0
+            assert found.counts.tolist() == cells[:, tensor].sum(axis=0).tolist()
 
 
 def test_what_one_rank_sends_again_is_taken_once(server: Running) -> None:
