@@ -26,6 +26,7 @@ from .web import (
     incidents,
     ingest,
     live,
+    normals,
     pages,
     rules,
     runs,
@@ -92,6 +93,18 @@ def _api() -> APIRouter:
     api = APIRouter(
         prefix="/api/v1", dependencies=[Depends(guard), Depends(audit.audited)], responses=_ERRORS
     )
-    for module in (runs, rules, alerts, channels, shares, incidents, actions, tokens, audit, snapshots):
+    for module in (
+        runs,
+        normals,
+        rules,
+        alerts,
+        channels,
+        shares,
+        incidents,
+        actions,
+        tokens,
+        audit,
+        snapshots,
+    ):
         api.include_router(module.router)
     return api

@@ -55,6 +55,22 @@ def test_the_step_inspector_tells_gains(owner: Watched, calm: str) -> None:
     )
 
 
+def test_the_depth_profile_shows_who_is_outside_its_normal_range(
+    owner: Watched, exploding: str, calm: str
+) -> None:
+    page = drawn(owner, calm)
+    expect(page.locator("#inspector")).to_contain_text(
+        re.compile(r"Norm over depth: (all 51 as usual|\d of 51 outside normal)")
+    )
+    page = drawn(owner, exploding)
+    page.locator(".strip-sentence button").click()
+    expect(page.locator("#inspector")).to_contain_text(
+        re.compile(r"Norm over depth: \d+ of 75 outside normal")
+    )
+    label = "document.querySelector('#inspector canvas').getAttribute('aria-label')"
+    assert "75 layers" in page.evaluate(label)
+
+
 def test_rarer_colours_are_kept_in_the_address_and_what_is_not_sampled_stays_empty(
     owner: Watched, server: Server
 ) -> None:

@@ -1,15 +1,36 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { gainsOf, gainText, pooledOver } from "../../static/js/core/depth.js";
+import { gainsOf, gainText, outside, outsideText, profileOf } from "../../static/js/core/depth.js";
 
 const order = (n) => Array.from({ length: n }, (_, place) => ({ place }));
 
-test("a profile keeps the largest of each column and lets no NaN go", () => {
-  assert.deepEqual(pooledOver(order(4), [1, 3, 2, null], 2), [3, 2]);
-  assert.deepEqual(pooledOver(order(4), [NaN, 9, null, null], 2), [NaN, null]);
-  assert.deepEqual(pooledOver(order(3), [0, 0, 5], 3), [0, 0, 5]);
-  assert.equal(pooledOver(order(5000), Array.from({ length: 5000 }, (_, i) => (i === 4321 ? 7 : 1)), 120).filter((v) => v === 7).length, 1);
+const shown = (profile) => profile.map((one) => one && one.value);
+
+test("without a normal range a profile keeps the largest of each column and lets no NaN go", () => {
+  assert.deepEqual(shown(profileOf(order(4), [1, 3, 2, null], null, 2)), [3, 2]);
+  assert.deepEqual(shown(profileOf(order(4), [NaN, 9, null, null], null, 2)), [NaN, null]);
+  assert.deepEqual(shown(profileOf(order(4), [9, NaN, null, null], null, 2)), [NaN, null]);
+  assert.deepEqual(shown(profileOf(order(3), [0, 0, 5], null, 3)), [0, 0, 5]);
+  assert.equal(shown(profileOf(order(5000), Array.from({ length: 5000 }, (_, i) => (i === 4321 ? 7 : 1)), null, 120)).filter((v) => v === 7).length, 1);
+});
+
+test("with one it keeps whoever is furthest outside, be it far too small", () => {
+  const normals = { low: [1, 1, 100, null], high: [2, 2, 200, null] };
+  const [left, right] = profileOf(order(4), [1.5, 8, 25, 5000], normals, 2);
+  assert.deepEqual(left, { value: 8, low: 1, high: 2, out: 2 });
+  assert.deepEqual(right, { value: 25, low: 100, high: 200, out: -2 });
+  assert.equal(outside(0, 1, 2), -Infinity);
+  assert.equal(outside(NaN, null, null), Infinity);
+  assert.equal(outside(0, null, null), 0);
+});
+
+test("how many are outside is told in words", () => {
+  const normals = { low: [1, 1, null], high: [2, 2, null] };
+  assert.equal(outsideText([1.5, 8, 7], normals), "1 of 2 outside normal");
+  assert.equal(outsideText([1.5, 2, 7], normals), "all 2 as usual");
+  assert.equal(outsideText([1.5, null, 7], normals), "all 1 as usual");
+  assert.equal(outsideText([1, 2, 3], null), "");
 });
 
 test("gains are ratios of neighbouring weights in depth, whatever order they were declared in", () => {

@@ -60,6 +60,7 @@ SHARED: Final[frozenset[str]] = frozenset(
         "/api/v1/runs/{run_id}/tensors",
         "/api/v1/runs/{run_id}/series",
         "/api/v1/runs/{run_id}/values",
+        "/api/v1/runs/{run_id}/normals",
         "/api/v1/runs/{run_id}/histogram",
         "/api/v1/runs/{run_id}/marks",
         "/api/v1/runs/{run_id}/incidents",

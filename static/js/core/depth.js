@@ -1,22 +1,45 @@
 // One step over the depth of the model: what is drawn as a profile, and how gradients grow from layer to layer. Pure.
 
-import { formatNumber } from "./format.js";
+import { formatCount, formatNumber } from "./format.js";
+
+/** How far a value lies outside its normal range, in octaves: 0 inside it or where none is known; NaN, Inf and zero lie furthest. */
+export function outside(value, low, high) {
+  if (Number.isNaN(value) || value === Infinity) return Infinity;
+  if (!(low > 0)) return 0;
+  if (value === 0) return -Infinity;
+  return value > high ? Math.log2(value / high) : value < low ? Math.log2(value / low) : 0;
+}
 
 /**
- * `values` by place, in the given order, pooled into so many columns: the largest of each column, NaN before all others, null
- * where nothing is known. Exact zeros show only where a whole column is zero.
+ * One tensor for each of so many columns, in the given order: the one furthest outside its normal range; if none is, the one
+ * with the largest value. `[{value, low, high, out}]`, null where nothing is known; `out` is signed as {@link outside}.
  *
- * @param {{place: number}[]} order  @param {(number | null)[]} values  @returns {(number | null)[]}
+ * @param {{place: number}[]} order  @param {(number | null)[]} values
+ * @param {{low: (number | null)[], high: (number | null)[]} | null} normals by place
  */
-export function pooledOver(order, values, columns) {
-  const pooled = new Array(columns).fill(null);
+export function profileOf(order, values, normals, columns) {
+  const profile = new Array(columns).fill(null);
   order.forEach(({ place }, i) => {
     const value = values[place] ?? null;
+    if (value === null) return;
     const column = Math.floor((i * columns) / order.length);
-    if (value === null || Number.isNaN(pooled[column] ?? 0)) return;
-    if (pooled[column] === null || Number.isNaN(value) || value > pooled[column]) pooled[column] = value;
+    const low = normals?.low[place] ?? null;
+    const high = normals?.high[place] ?? null;
+    const out = outside(value, low, high);
+    const kept = profile[column];
+    const further = kept === null || Math.abs(out) > Math.abs(kept.out);
+    const wins = further || (Math.abs(out) === Math.abs(kept.out) && !Number.isNaN(kept.value) && !(value <= kept.value));
+    if (wins) profile[column] = { value, low, high, out };
   });
-  return pooled;
+  return profile;
+}
+
+/** "3 of 75 outside normal", "all 75 as usual", "" while no range is known. */
+export function outsideText(values, normals) {
+  const known = normals?.low.filter((low, place) => low !== null && values[place] !== null).length ?? 0;
+  if (known === 0) return "";
+  const out = values.filter((value, place) => value !== null && normals.low[place] !== null && outside(value, normals.low[place], normals.high[place]) !== 0).length;
+  return out === 0 ? `all ${formatCount(known)} as usual` : `${formatCount(out)} of ${formatCount(known)} outside normal`;
 }
 
 /**

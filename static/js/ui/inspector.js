@@ -10,19 +10,17 @@
 //   Exact values of one step come from GET .../values; while the cursor moves they are asked for when it rests.
 
 import { formatCount, formatNumber, numberOf } from "../core/format.js";
-import { gainsOf, gainText, pooledOver } from "../core/depth.js";
+import { gainsOf, gainText, outsideText } from "../core/depth.js";
 import { batchIds } from "./batch_ids.js";
+import { mount as mountProfile, normalsAt } from "./depth_profile.js";
 import { el, setText } from "./element.js";
 import { mount as mountHistogram } from "./histogram.js";
-import { token } from "./theme.js";
 
 const TOP = 5;
 /** The step is set against one so many steps before. */
 const EARLIER = 100;
 const REST_MS = 90;
 const LIVE_MS = 1500;
-/** Room for the ends of the depth profile's axis, in CSS pixels. */
-const AXIS = 30;
 
 /**
  * The share of each value's square in the sum, largest first: `[{index, value, share}]`, at most `count`. Values that are not
@@ -50,7 +48,9 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin, o
   const list = el("ol", { class: "inspector-rows" });
   const canvas = el("canvas", { role: "img", "aria-label": "Gradient norm of every layer over depth" });
   const caption = el("h3", {}, "Largest share of the squared norm");
-  const depth = el("h3", {}, `Norm over depth, first to last; line: ${EARLIER} before`);
+  const depth = el("h3", { class: "ellipsis", title: "Each layer from first to last; shaded is what is normal for it" }, "Norm over depth");
+  const profile = mountProfile(canvas);
+  const normalsOf = normalsAt(store);
   const origin = el("button", { type: "button", class: "link origin", onclick: () => began && onOrigin(began) });
   const calm = el("span", { class: "muted" }, "Each layer shown is as usual here.");
   const gain = el("p", { class: "gain muted" });
@@ -58,7 +58,6 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin, o
   const spread = el("div", { class: "spread", hidden: "" });
   const histogram = mountHistogram(spread, store);
   element.append(el("div", { class: "panel-head" }, title, where), el("div", { class: "panel-body" }, el("p", { class: "origin-line" }, origin, calm), caption, list, depth, canvas, gain, spread, batch.element));
-  const context = canvas.getContext("2d");
   let timer = null;
   let request = null;
   let asked = null;
@@ -82,9 +81,9 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin, o
     request = new AbortController();
     const { signal } = request;
     try {
-      const [row, before] = await Promise.all([valuesAt(step, signal), valuesAt(step - EARLIER, signal)]);
+      const [row, before, normals] = await Promise.all([valuesAt(step, signal), valuesAt(step - EARLIER, signal), normalsOf(step, signal)]);
       if (row === null) return;
-      values = { step, row, before };
+      values = { step, row, before, normals };
       paint();
       onValues();
       await batch.show(step, signal);
@@ -136,46 +135,9 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin, o
       setText(row.children[3], earlier > 0 && Number.isFinite(value) ? `×${formatNumber(value / earlier, 2)}` : "");
     });
     setText(gain, gainText(gainsOf(tensors, values.row)));
-    paintDepth();
-  }
-
-  function paintDepth() {
-    const ratio = window.devicePixelRatio || 1;
-    const width = canvas.clientWidth;
-    const height = canvas.clientHeight;
-    if (width === 0) return;
-    canvas.width = Math.round(width * ratio);
-    canvas.height = Math.round(height * ratio);
-    context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    const order = store.get().tensors.map((tensor, place) => ({ place, depth: tensor.depth })).sort((a, b) => a.depth - b.depth);
-    const logs = [...values.row, ...(values.before ?? [])].filter((value) => Number.isFinite(value) && value > 0).map(Math.log10);
-    const low = Math.floor(Math.min(...logs, 0));
-    const high = Math.max(Math.ceil(Math.max(...logs)), low + 1);
-    const columns = Math.min(order.length, Math.floor((width - AXIS) / 2));
-    const wide = (width - AXIS) / columns;
-    const yOf = (value) => height - 4 - ((Math.log10(value) - low) / (high - low)) * (height - 10);
-    pooledOver(order, values.row, columns).forEach((value, i) => {
-      if (value === null) return;
-      const special = Number.isNaN(value) ? "--nan" : value === 0 ? "--zero" : Number.isFinite(value) ? null : "--inf";
-      context.fillStyle = token(special ?? "--chart-0");
-      const y = special === "--zero" ? height - 4 : special ? 2 : yOf(value);
-      context.fillRect(AXIS + i * wide, y, Math.max(1.5, wide - 0.5), special === "--zero" ? 4 : special ? height - 6 : Math.max(2, height - 4 - y));
-    });
-    if (values.before !== null) paintEarlier(pooledOver(order, values.before, columns), wide, yOf, low);
-    context.fillStyle = token("--text-3");
-    context.font = `10px ${token("--font")}`;
-    context.textBaseline = "top";
-    context.fillText(`1e${high}`, 0, 0);
-    context.textBaseline = "bottom";
-    context.fillText(`1e${low}`, 0, height - 2);
-  }
-
-  /** The profile of EARLIER steps before as a line of ticks over the bars. */
-  function paintEarlier(earlier, wide, yOf, low) {
-    context.fillStyle = token("--chart-1");
-    earlier.forEach((value, i) => {
-      if (value > 10 ** low && Number.isFinite(value)) context.fillRect(AXIS + i * wide, yOf(value), Math.max(1.5, wide - 0.5), 1.5);
-    });
+    const outside = outsideText(values.row, values.normals);
+    setText(depth, `Norm over depth${outside && ": "}${outside}`);
+    profile.paint(tensors, values.row, values.normals);
   }
 
   return {
