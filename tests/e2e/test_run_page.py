@@ -59,6 +59,7 @@ def test_the_depth_profile_shows_who_is_outside_its_normal_range(
     owner: Watched, exploding: str, calm: str
 ) -> None:
     page = drawn(owner, calm)
+    expect(page.locator("#scale")).to_be_hidden()
     expect(page.locator("#inspector")).to_contain_text(
         re.compile(r"Norm over depth: (all 51 as usual|\d of 51 outside normal)")
     )
@@ -76,6 +77,7 @@ def test_rarer_colours_are_kept_in_the_address_and_what_is_not_sampled_stays_emp
 ) -> None:
     run = send(server, stories.clipped("sampled", 2, 400))
     page = drawn(owner, run, "?color=zeros&from=100&to=200")
+    expect(page.locator("#scale")).to_contain_text("scale65,536step")
     painted_share = """() => {
         const {width, height} = document.querySelector('.heat-cells');
         const pixels = document.querySelector('.heat-cells').getContext('2d').getImageData(0, 0, width, 1).data;

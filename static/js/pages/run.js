@@ -26,6 +26,7 @@ import { createPainter } from "../ui/run_painter.js";
 import { mountRanks } from "../ui/run_ranks.js";
 import { mount as mountReadout } from "../ui/run_readout.js";
 import { mount as mountResources } from "../ui/run_resources.js";
+import { mount as mountScale } from "../ui/run_scale.js";
 import { mount as mountSlot } from "../ui/slot.js";
 import { mount as mountStrip } from "../ui/run_strip.js";
 import { mount as mountSuggest } from "../ui/run_suggest.js";
@@ -129,6 +130,7 @@ const ranks = mountRanks(store, model);
 const norm = mountNorm($("#norm"), store, model, { ranks, keep: keepOf("norm"), overlay: overlayOf("norm"), onResize: pointsFor });
 const loss = mountLoss($("#loss"), store, model, { keep: keepOf("loss"), overlay: overlayOf("loss") });
 const layers = mountLayers($("#layers"), store, model, { normalOf });
+const scale = mountScale($("#scale"), store, model);
 const timeline = mountTimeline($("#timeline"), store, model, { onGlyph: ({ step, alert, incident }) => (incident ? showIncident(incident) : alert ? showAlert(alert) : showStep(step)) });
 const inspector = mountInspector($("#inspector"), store, model, {
   onPick: (node) => pick(node),
@@ -252,7 +254,7 @@ function tellLag() {
   if (seen < 60) store.set({ lag: lag === undefined ? seen : (lag + seen) / 2 });
 }
 
-painter = createPainter(sceneOf, { quick: [heat, timeline, readout, inspector, unusual, suggest, whatIf], charts, after: afterPaint, busy: model.busy });
+painter = createPainter(sceneOf, { quick: [heat, timeline, scale, readout, inspector, unusual, suggest, whatIf], charts, after: afterPaint, busy: model.busy });
 
 mountStrip($("#strip"), store, { onAlert: showAlert, onIncident: showIncident });
 markOnce("sentence");
