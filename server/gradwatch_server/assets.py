@@ -188,6 +188,10 @@ class Assets:
             self._plotly = Asset(path.read_bytes(), "text/javascript")
         return self._plotly
 
+    def pack(self) -> None:
+        """Makes the form of plotly.js that browsers ask for: the one file that takes long."""
+        self.plotly().encoded("br")
+
 
 def _stamps(folder: Path) -> Iterator[tuple[str, Stamp]]:
     """Name and stamp of each file below ``folder``; names have slashes."""

@@ -4,7 +4,7 @@ import { mock, test } from "node:test";
 import { createPainter } from "../../static/js/ui/run_painter.js";
 
 /** A painter over one chart and one quick panel, frame by frame; `drawn` lists what was drawn. */
-function started() {
+function started({ cost = 20 } = {}) {
   const drawn = [];
   const frames = [];
   const clock = { now: 1000 };
@@ -14,7 +14,7 @@ function started() {
   Object.assign(globalThis, { document: { visibilityState: "visible" }, requestAnimationFrame: (paint) => frames.push(paint) });
   const painter = createPainter(() => ({}), {
     quick: [{ draw: () => drawn.push("quick") }],
-    charts: [{ draw: () => drawn.push("chart"), cost: 20 }],
+    charts: [{ draw: () => drawn.push("chart"), cost }],
     after: () => {},
     busy: () => state.busy,
   });
@@ -39,6 +39,15 @@ test("a chart waits for the numbers that a person asked for, and is drawn once",
   frame();
   assert.deepEqual(drawn, ["quick", "quick", "chart"]);
   assert.ok(painter.settled());
+  end();
+});
+
+test("a chart that Plotly hasn't drawn yet doesn't wait: its first drawing asks for its numbers", () => {
+  const { painter, drawn, frame, state, end } = started({ cost: 0 });
+  state.busy = true;
+  painter.now();
+  frame();
+  assert.deepEqual(drawn, ["quick", "chart"]);
   end();
 });
 

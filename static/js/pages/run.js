@@ -64,7 +64,8 @@ const model = createModel(store, () => painter?.numbers(), () => painter?.now())
 const pointsFor = (width) => model.setPoints(width / 1.4);
 const side = parseFloat(getComputedStyle($("#heat .heat-body")).getPropertyValue("--plot-left"));
 pointsFor($("#norm").clientWidth - side - 60);
-const data = followRun(store, opened, { onColumns: () => model.refresh(), onCorrected: model.reread });
+// The heat map asks for its numbers in the moment that it knows its rows.
+const data = followRun(store, opened, { onTree: () => heat.arrange(), onColumns: () => model.refresh(), onCorrected: model.reread });
 const address = followAddress(store, data.usualOpen);
 
 function showStep(step, node = null) {

@@ -5,10 +5,10 @@ import { toastError } from "./toast.js";
 
 /**
  * @param {object} store with `api`, `live`, `run`  @param {string[]} opened groups that the address asks for
- * @param {object} calls `onColumns()`: the run's columns changed, feeds must be asked again; `onCorrected(from, to)`: stored
- *   values of these steps are others than before
+ * @param {object} calls `onTree()`: the tensors are known, or others than before; `onColumns()`: the run's columns changed, feeds
+ *   must be asked again; `onCorrected(from, to)`: stored values of these steps are others than before
  */
-export function followRun(store, opened, { onColumns, onCorrected }) {
+export function followRun(store, opened, { onTree, onColumns, onCorrected }) {
   const { api, live, boot } = store.get();
   const id = store.get().run.id;
   const path = `/runs/${encodeURIComponent(id)}`;
@@ -36,6 +36,7 @@ export function followRun(store, opened, { onColumns, onCorrected }) {
       usual = openAtFirst(tree);
       const open = first && opened.length > 0 ? new Set(opened.filter((name) => name !== "-")) : first ? usual : store.get().open;
       store.set({ tensors, tree, open });
+      onTree();
     });
 
   const loadMarks = () =>
@@ -52,7 +53,7 @@ export function followRun(store, opened, { onColumns, onCorrected }) {
     });
 
   function everything() {
-    for (const load of [loadRun, loadTensors, loadMarks, loadRules]) load();
+    for (const load of [loadTensors, loadRun, loadMarks, loadRules]) load();
   }
 
   const on = {

@@ -9,8 +9,9 @@ const PATIENCE = 150;
 
 /**
  * @param {() => object} sceneOf what to draw: {range, cursor, newest}
- * @param {object} panels `quick`, `charts`: lists of what has draw(scene) and drawOverlay(scene); `after(scene)` is called when
- *   something was painted; `busy()` says whether numbers are awaited
+ * @param {object} panels `quick`, `charts`: lists of what has draw(scene) and drawOverlay(scene), charts also `cost`, the ms that
+ *   Plotly took for the last drawing; `after(scene)` is called when something was painted; `busy()` says whether numbers are
+ *   awaited
  */
 export function createPainter(sceneOf, { quick, charts, after, busy }) {
   const painted = new Map();
@@ -41,7 +42,7 @@ export function createPainter(sceneOf, { quick, charts, after, busy }) {
     }
     // One chart a frame keeps frames short; the others follow in the next ones.
     const patient = now - asked < PATIENCE && busy();
-    const next = patient ? null : charts.filter((panel) => panel.stale && due(panel, now)).sort((a, b) => (painted.get(a) ?? 0) - (painted.get(b) ?? 0))[0];
+    const next = charts.filter((panel) => panel.stale && due(panel, now) && !(patient && panel.cost > 0)).sort((a, b) => (painted.get(a) ?? 0) - (painted.get(b) ?? 0))[0];
     if (next) {
       next.draw(scene);
       next.stale = false;
