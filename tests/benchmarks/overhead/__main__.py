@@ -27,11 +27,12 @@ from .timing import Times, idleness
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the sizes, and a few lines for each model."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.overhead", description=__doc__)
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--blocks", type=int, default=8, help="how many blocks of whole steps")
+    parser.add_argument("--steps", type=int, default=60, help="steps whose calls are timed, 0 for none")
+    parser.add_argument("--blocks", type=int, default=8, help="how many blocks of whole steps, 0 for none")
     parser.add_argument("--block", type=int, default=40, help="whole steps in a block")
     parser.add_argument("--models", default="mlp,deep,gpt")
     parser.add_argument("--peers", action="store_true", help="beside wandb, Trackio and TensorBoard")
+    parser.add_argument("--only", default="", help="whole steps of these alone, such as gradwatch,wandb.log")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -52,9 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             os.environ["GRADWATCH_DIR"] = stack.enter_context(tempfile.TemporaryDirectory())
         for name in options.models.split(","):
             steps = options.steps if name != "gpt" else max(8, options.steps // 6)
-            in_calls(name, callbacks(MODELS[name], steps, logs), logs)
+            if options.steps:
+                in_calls(name, callbacks(MODELS[name], steps, logs), logs)
             recordings = {"gradwatch": ours, **peers.recordings(logs), **watches}
-            in_whole_steps(name, whole_steps(MODELS[name], recordings, options.blocks, options.block))
+            if options.only:
+                recordings = {one: recordings[one] for one in options.only.split(",")}
+            if options.blocks:
+                in_whole_steps(name, whole_steps(MODELS[name], recordings, options.blocks, options.block))
 
 
 def in_calls(name: str, times: Times, logs: Mapping[str, peers.Log]) -> None:
