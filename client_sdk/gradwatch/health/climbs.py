@@ -50,6 +50,11 @@ class Climb:
                 self.base, self.spread = level_and_spread(before)
         self.age += 1
 
+    @property
+    def beyond(self) -> bool:
+        """Whether the rate is one that the run has not known, and there is something to measure against."""
+        return self.base == self.base
+
     def above(self, near: float, scale: float) -> bool:
         """Whether a loss of ``near`` (median of the last six) is clearly worse than at the rates that the run has known.
 

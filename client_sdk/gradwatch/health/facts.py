@@ -186,7 +186,9 @@ def _of_input(memory: Memory, layout: Layout, step: int, shares: tuple[Share, ..
 
 
 def _of_norms(memory: Memory, step: int) -> dict[str, Any]:
-    raw = sorted(list(memory.raw)[: max(len(memory.raw) - _after(memory, step), 10)])
+    # At least ten, but what blew up at the start must not say what is usual.
+    least = min(max(step, 1), 10)
+    raw = sorted(list(memory.raw)[: max(len(memory.raw) - _after(memory, step), least)])
     rows = memory.frame.rows if memory.frame is not None else {}
     return {
         "norm": memory.raw[-1] if memory.raw else math.nan,

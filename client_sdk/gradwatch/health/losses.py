@@ -136,8 +136,10 @@ class LossTrack:
         if not self.frozen and (self.n % 10 == 0 or hint or not math.isfinite(self.base)):
             self._baseline(size)
         level = self._level(size)
-        if level < ELEVATED and not self.signed and self.climb.above(median(tail[:6]), abs(self.scale)):
-            self.base, self.spread = self.climb.base, self.climb.spread
+        climb = self.climb
+        climbing = level < ELEVATED and climb.beyond and not self.signed
+        if climbing and climb.above(median(tail[:6]), abs(self.scale)):
+            self.base, self.spread = climb.base, climb.spread
             level = max(self._level(size), ELEVATED)
         self.in_row = self.in_row + 1 if level >= RAISED else 0
         self.level = NORMAL if level == RAISED and self.in_row < 5 else level

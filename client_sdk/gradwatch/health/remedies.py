@@ -56,15 +56,15 @@ def _lr_cut(facts: Facts) -> Remedy | None:
         lr = facts.lr_steady if steady else facts.lr / facts.lr_change
         text = f"Set the learning rate back from {facts.lr:.1e} to {lr:.1e}, its value before it was raised."
     else:
-        # Aim at an update of 1e-3 of the weights per step (science notes, 4.2); a blind cut is tenfold.
-        factor = min(max(1e-3 / facts.ratio, 0.01), 0.5) if facts.ratio > 2e-3 else 0.1
+        # Aim at an update of 1e-3 of the weights per step (science notes, 4.2); a blind cut is tenfold. What came to grief at the
+        # start may hardly move by now: then the longest step counts.
+        ratio = max(facts.ratio, facts.ratio_peak) if facts.early else facts.ratio
+        factor = min(max(1e-3 / ratio, 0.01), 0.5) if ratio > 2e-3 else 0.1
         lr = facts.lr * factor
         text = f"Lower the learning rate from {facts.lr:.1e} to {lr:.1e}"
-        text += (
-            f"; each step now changes the weights by {100 * facts.ratio:.2g} %."
-            if facts.ratio > 2e-3
-            else "."
-        )
+        if ratio > 2e-3:
+            text += f"; a step {'changed' if ratio > facts.ratio else 'now changes'} the weights by {100 * ratio:.2g} %"
+        text += "."
     return Remedy(key="lr_cut", text=text, value=lr, code=_lr_line(lr))
 
 

@@ -183,6 +183,16 @@ def _hyper(optimizer: torch.optim.Optimizer) -> dict[str, object]:
     return {"class": type(optimizer).__name__, **group}
 
 
+def without_fault(case: Case, folder: Path) -> np.ndarray | None:
+    """The loss of the same training without the fault, None for one whose workload has no name."""
+    name = case.workload if isinstance(case.workload, str) else case.twin
+    if not name:
+        return None
+    twin = Case(name=f"twin/{name}-{case.seed}", workload=case.workload, steps=case.steps, seed=case.seed)
+    with np.load(record(twin, folder)) as stored:
+        return np.array(stored["run/loss"])
+
+
 def harmful(case: Case, loss: np.ndarray, folder: Path) -> bool:
     """Whether the fault is really there (science notes, 1.5): the loss is clearly worse for it, or not finite.
 
@@ -197,12 +207,9 @@ def harmful(case: Case, loss: np.ndarray, folder: Path) -> bool:
         return True
     scale = float(np.median(loss[:20]))
     if case.onset == 0:
-        name = case.workload if isinstance(case.workload, str) else case.twin
-        if case.kinds[0] == "vanishing" or not name:
+        well = None if case.kinds[0] == "vanishing" else without_fault(case, folder)
+        if well is None:
             return float(np.median(loss[-50:])) > 0.6 * scale
-        twin = Case(name=f"twin/{name}-{case.seed}", workload=case.workload, steps=case.steps, seed=case.seed)
-        with np.load(record(twin, folder)) as stored:
-            well = stored["run/loss"]
         return float(np.median(loss[-50:])) > float(np.median(well[-50:])) + 0.1 * float(np.median(well[:20]))
     before = float(np.median(loss[max(case.onset - 50, 0) : case.onset]))
     worst = max(

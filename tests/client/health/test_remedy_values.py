@@ -8,6 +8,8 @@ import pytest
 from gradwatch.health import Monitor, Observation
 from gradwatch.protocol import Tensor
 
+from .conftest import Story, loud
+
 
 @pytest.mark.parametrize("rise", [1.04, 1.01])
 def test_a_raised_learning_rate_goes_back_to_what_it_was_before_it_rose(rise: float) -> None:
@@ -33,3 +35,17 @@ def test_a_raised_learning_rate_goes_back_to_what_it_was_before_it_rose(rise: fl
     ]
     assert cuts
     assert all(cut.value == pytest.approx(0.01, rel=0.25) for cut in cuts)
+
+
+def test_what_came_to_grief_at_the_start_is_cut_by_its_longest_step_not_by_how_little_it_moves_now() -> None:
+    story = Story(60, lr=15.0)
+    story.loss[1:] = 2.0 * np.linspace(50, 80, 59)
+    story.norms[1:] *= 1e3
+    story.sampled["update_ratio"][:10] = 0.5
+    story.sampled["update_ratio"][10:] = 1e-6
+    (found,) = loud(story.watch(optimizers=[{"class": "SGD", "lr": 15.0}]))
+    cut = next(r for r in found.remedies if r.key == "lr_cut")
+    assert cut.value == pytest.approx(0.15)
+    assert "a step changed the weights by 50 %" in cut.text
+    clip = next(r for r in found.remedies if r.key == "clip_norm")
+    assert clip.value is not None and clip.value < 10 * np.sqrt((story.norms[0] ** 2).sum())
