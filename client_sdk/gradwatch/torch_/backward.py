@@ -84,6 +84,11 @@ class BackwardWatch:
             sentinel = self._sentinels[number] = _Sentinel(parameter, model, self._marker(number, model))
         sentinel.remember(parameter.grad)
 
+    def hooked(self, number: int) -> bool:
+        """Whether a hook tells of every backward of an optimizer's parameters, so that :meth:`poll` has nothing to find."""
+        sentinel = self._sentinels.get(number)
+        return sentinel is not None and sentinel.hooked
+
     def poll(self) -> None:
         """Looks at the gradients of parameters that have no hook."""
         for number, sentinel in self._sentinels.items():
@@ -131,6 +136,11 @@ class _Sentinel:
         self.parameter = weakref.ref(parameter)
         self._handle: Any = _hook(parameter, hook) if _hookable(parameter) else None
         self._grad: weakref.ref[torch.Tensor] | None = None
+
+    @property
+    def hooked(self) -> bool:
+        """Whether a hook tells, and nothing needs to be compared."""
+        return self._handle is not None
 
     def remember(self, grad: torch.Tensor | None) -> None:
         """The gradient that the step has used."""

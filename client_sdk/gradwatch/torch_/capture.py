@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from torch.optim import Optimizer
@@ -22,13 +21,15 @@ from .catalog import Catalog
 from .costs import Costs
 from .data_wait import DataWait
 from .draft import Draft, statistics
-from .norms import Measurer, Norms
+from .flat import Flat
 from .optimizers import Optimizers, takes_closure
 from .preclip import Preclip
+from .reading import Reader
 from .sampled import Cadence, Sampler
-from .scalars import Later, Now, defer
+from .scalars import Now, defer
 from .scaling import SKIPS, Scaling, scale_of
 from .steps import Steps
+from .untraced import untraced
 
 if TYPE_CHECKING:
     from torch.amp.grad_scaler import GradScaler
@@ -36,11 +37,6 @@ if TYPE_CHECKING:
     from ..shield import Shield
 
 __all__ = ["Capture"]
-
-Mask: TypeAlias = npt.NDArray[np.bool_]
-
-_MEASURERS: Final = 16
-"""Different sets of columns for which a way of reading is kept."""
 
 
 class Capture:
@@ -100,14 +96,13 @@ class Capture:
         self._schemas = 0
         self._current = False
         self._depths = list(range(len(self._catalog)))
-        self._measurers: dict[int | bytes, Measurer] = {}
+        self._reader = Reader(self._catalog, self._optimizers, self._preclip)
         self._draft: Draft | None = None
-        self._done: Mask | None = None
-        """Columns measured in the open step, None for none yet."""
+        self._flat: Flat | None = None
+        """For the steps to come, as long as they are ordinary ones."""
         self._settled = optimizers is not None
         self._scaling: Scaling | None = None
         self._stepping: int | None = None
-        self._last_begin: float | None = None
         self._costs = Costs()
         self._sampler = Sampler(self._catalog, Cadence(budget))
         self.data_wait = DataWait()
@@ -125,8 +120,8 @@ class Capture:
         self._attached = True
         self._declare()
         self._backward.attach()
-        before = _untraced(self._shield.wrap(self._before_step, "measuring gradients"))
-        after = _untraced(self._shield.wrap(self._after_step, "finishing a step"))
+        before = untraced(self._shield.wrap(self._before_step, "measuring gradients"))
+        after = untraced(self._shield.wrap(self._after_step, "finishing a step"))
         self._undo = [
             register_optimizer_step_pre_hook(before).remove,
             register_optimizer_step_post_hook(after).remove,
@@ -137,7 +132,7 @@ class Capture:
 
     def detach(self) -> None:
         """Hands out the last frame and takes every hook and patch away. May be called again."""
-        self._attached = False
+        self._attached, self._flat = False, None
         while self._undo:
             self._undo.pop()()
         self._emit()
@@ -166,7 +161,10 @@ class Capture:
     # Entries from the training loop ---------------------------------------------------------------------------------
 
     def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._inert() or takes_closure(optimizer, args, kwargs):
+        self._stepping = None
+        if (len(args) > 1 or kwargs) and takes_closure(optimizer, args, kwargs):
+            return
+        if (self._flat is not None and self._flat.take(optimizer)) or self._inert():
             return
         begun = self._timer()
         number = self._number(optimizer)
@@ -178,11 +176,12 @@ class Capture:
             self._costs.spent += self._timer() - begun
 
     def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._inert():
+        number, self._stepping = self._stepping, None
+        late = (len(args) > 1 or kwargs) and takes_closure(optimizer, args, kwargs)
+        if (number is None and not late) or self._inert():
             return
         begun = self._timer()
-        number, self._stepping = self._stepping, None
-        if takes_closure(optimizer, args, kwargs):
+        if late:
             number = self._number(optimizer)
             if number is not None:
                 self._take_step(number, optimizer, skipped=False)
@@ -210,7 +209,7 @@ class Capture:
             self._preclip.unscale(self._catalog.mask(optimizer), scale)
 
     def _on_scaler_step(self, scaler: GradScaler, optimizer: Optimizer) -> None:
-        self._scaling = Scaling(weakref.ref(optimizer), scale_of(scaler))
+        self._scaling, self._flat = Scaling(weakref.ref(optimizer), scale_of(scaler)), None
 
     def _on_scaler_stepped(self, optimizer: Optimizer) -> None:
         """A step that was skipped has called none of our hooks."""
@@ -260,9 +259,9 @@ class Capture:
             self._preclip.clear()
         self._optimizers.assign()
         self._depths = self._catalog.depths(self._backward.order())
-        self._measurers.clear()
+        self._reader.clear()
         self._sampler.clear()
-        self._done = None
+        self._flat = None
         self._declare()
         if self._draft is not None:
             self._draft.schema = self._schemas
@@ -284,7 +283,8 @@ class Capture:
             draft.numbers["skipped"] = skip
         if draft.step % self._every == 0:
             grad_scale = getattr(optimizer, "grad_scale", None)
-            self._measure(draft, number, None if grad_scale is None else defer(grad_scale))
+            self._reader.measure(draft, number, None if grad_scale is None else defer(grad_scale))
+            self._current = self._current and not self._reader.lost
         elif self._preclip.entries:
             self._preclip.take(self._optimizers.columns(number)[0])
         return draft.step
@@ -296,72 +296,16 @@ class Capture:
                 if self._settled:
                     self._backward.settle()
                 self._emit()
-            self._done = None
-            now, last = self._timer(), self._last_begin
+            self._reader.begin()
             draft = Draft(self._steps.begin(number), self._clock(), self._schemas, len(self._catalog))
-            if last is not None:
-                draft.numbers["step_time"] = Now(now - last)
-                self._costs.step(now - last)
-            self._last_begin = now
+            step_time = self._costs.lap(self._timer())
+            if step_time is not None:
+                draft.numbers["step_time"] = Now(step_time)
             self._draft = draft
             return draft
         self._steps.begin(number)
         assert self._draft is not None
         return self._draft
-
-    def _measure(self, draft: Draft, number: int, grad_scale: Later | Now | None) -> None:
-        columns, free = self._optimizers.columns(number)
-        if self._preclip.entries:
-            whole = self._preclip.take_whole() if len(self._optimizers) == 1 and grad_scale is None else None
-            if whole is not None:
-                draft.parts.append(whole.norms)
-                draft.clips.extend(whole.clips)
-                return
-            self._take_entries(draft, columns, grad_scale)
-            if len(draft.parts) == 1 and len(draft.parts[0].columns) == len(columns):
-                return
-        elif len(self._optimizers) == 1:
-            self._read(columns, draft.parts, grad_scale, key=number)
-            return
-        done = np.zeros(len(columns), bool) if self._done is None else self._done
-        columns = columns & ~done
-        self._done = done | free
-        if columns.any():
-            self._read(columns, draft.parts, grad_scale)
-
-    def _take_entries(self, draft: Draft, columns: Mask, grad_scale: Later | Now | None) -> None:
-        """What was measured before clipping."""
-        if self._done is None:
-            self._done = np.zeros(len(self._catalog), bool)
-        done = self._done
-        for entry in self._preclip.take(columns):
-            if grad_scale is not None:
-                entry.unscale(grad_scale)
-            draft.parts.append(entry.norms)
-            draft.clips.extend(entry.clips)
-            done[entry.columns] = True
-            if entry.remeasure:
-                mask = np.zeros(len(self._catalog), bool)
-                mask[entry.columns] = True
-                self._read(mask, draft.after, grad_scale)
-
-    def _read(
-        self, columns: Mask, into: list[Norms], grad_scale: Later | Now | None, key: int | bytes | None = None
-    ) -> None:
-        """Measures ``columns``; ``key`` names the set if it is cheaper to name than to compare."""
-        key = columns.tobytes() if key is None else key
-        measurer = self._measurers.get(key)
-        if measurer is None:
-            if len(self._measurers) >= _MEASURERS:
-                self._measurers.clear()
-            at = np.flatnonzero(columns)
-            measurer = self._measurers[key] = Measurer([self._catalog.refs[i] for i in at], at)
-        norms = measurer.measure()
-        if measurer.lost:
-            self._current = False
-        if grad_scale is not None:
-            norms.unscale(grad_scale)
-        into.append(norms)
 
     def _sample(self, number: int, optimizer: Optimizer) -> None:
         """Copies what the sampled statistics need, if it is their turn."""
@@ -384,6 +328,28 @@ class Capture:
         self._backward.stepped(number, optimizer)
         if self._settled and self._steps.complete(self._optimizers.alive()):
             self._emit()
+            if self._flat is None:
+                self._flat = self._flat_way(number, optimizer)
+
+    def _flat_way(self, number: int, optimizer: Optimizer) -> Flat | None:
+        """How the next steps can be taken if they are like this one and ordinary, else None."""
+        ordinary = self._scaling is None and self._every == 1 and self._current and not self._cuda
+        if not ordinary or len(self._optimizers) > 1 or not self._backward.hooked(number):
+            return None
+        return Flat(
+            optimizer,
+            number,
+            measurer=self._reader.measurer(number),
+            preclip=self._preclip,
+            steps=self._steps,
+            costs=self._costs,
+            cadence=self._sampler.cadence,
+            schema=self._schemas,
+            width=len(self._catalog),
+            on_frame=self._on_frame,
+            clock=self._clock,
+            timer=self._timer,
+        )
 
     def _emit(self) -> None:
         draft, self._draft = self._draft, None
@@ -391,9 +357,3 @@ class Capture:
             self._steps.close()
             draft.lr = self._optimizers.rates()
             self._on_frame(draft)
-
-
-def _untraced(hook: Any) -> Any:
-    """Kept out of compiled code; adds no graph break there, since torch breaks the graph at a step's hooks anyway."""
-    disable: Any = torch.compiler.disable
-    return disable(hook)

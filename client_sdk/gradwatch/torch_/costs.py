@@ -12,16 +12,21 @@ class Costs:
     """Seconds spent in our calls, per step, over the last ``window`` steps."""
 
     def __init__(self, window: int = 128) -> None:
+        self._begun: float | None = None
         self._steps: deque[tuple[float, float, float]] = deque(maxlen=window)
         self.spent = 0.0
         """Seconds spent in the step in progress; whoever spends them adds them."""
         self.sampling = 0.0
         """Of those, the seconds for sampled statistics."""
 
-    def step(self, duration: float) -> None:
-        """A step has ended that took ``duration`` seconds in all."""
-        self._steps.append((self.spent, self.sampling, duration))
+    def lap(self, now: float) -> float | None:
+        """A step begins, and so ends the one before it: the seconds that this took in all, None for the first."""
+        last, self._begun = self._begun, now
+        if last is None:
+            return None
+        self._steps.append((self.spent, self.sampling, now - last))
         self.spent = self.sampling = 0.0
+        return now - last
 
     @property
     def step_time(self) -> float:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ..frames import Frame
 from ..protocol import Statistic
 from ..protocol.histogram import CELLS
-from .norms import Columns, Floats, Norms
+from .measured import Columns, Floats, Norms
 from .sampled import HISTOGRAM, HISTOGRAM_CADENCE, SAMPLED, Sample
 from .scalars import Flag, Later, Now
 

@@ -19,12 +19,11 @@ from torch import Tensor
 from torch import _utils as torch_utils
 
 from .catalog import local_part
-from .scalars import HostCopy, Later, Now
+from .measured import Columns, Floats, Norms
+from .scalars import HostCopy
 
-__all__ = ["Columns", "Floats", "Measurer", "Norms", "norms_of"]
+__all__ = ["Measurer", "Ref", "norms_of"]
 
-Floats: TypeAlias = npt.NDArray[np.float64]
-Columns: TypeAlias = npt.NDArray[np.intp]
 Ref: TypeAlias = Callable[[], Any]
 """A weak reference to a parameter."""
 
@@ -57,72 +56,6 @@ _flatten: Final[Callable[[list[Tensor]], Tensor]] = torch_utils._flatten_dense_t
 _PLAIN: Final = (torch.Tensor, torch.nn.Parameter)
 
 
-class Norms:
-    """Norms of some columns, measured at one moment; those on a device may still be on their way.
-
-    Attributes:
-        columns: which columns, ``[m]``.
-    """
-
-    __slots__ = ("_device", "_exact", "_norms", "_scales", "_squares", "columns")
-
-    def __init__(self, columns: Columns) -> None:
-        self.columns = columns
-        self._norms: list[tuple[Columns | range, list[float]]] = []
-        self._squares: list[tuple[Columns, list[float]]] = []
-        self._exact: dict[int, tuple[float, float, int]] = {}
-        self._device: list[tuple[Columns, HostCopy]] = []
-        self._scales: list[Later | Now] = []
-
-    def set_norms(self, positions: Columns | range, norms: list[float]) -> None:
-        """Norms of ``positions``."""
-        self._norms.append((positions, norms))
-
-    def set_squares(self, positions: Columns, squares: list[float]) -> None:
-        """Sums of squares of ``positions``; the root is taken later, off the training thread."""
-        self._squares.append((positions, squares))
-
-    def set_exact(self, at: int, norm: float, maxabs: float, bad: int) -> None:
-        """The result of a second look at position ``at``."""
-        self._exact[at] = (norm, maxabs, bad)
-
-    def set_device(self, positions: Columns, rows: HostCopy) -> None:
-        """Norm and max-abs ``[2, k]`` of ``positions``, on their way."""
-        self._device.append((positions, rows))
-
-    def unscale(self, scale: Later | Now) -> None:
-        """Divides all norms by ``scale``: they were taken from gradients of a scaled loss."""
-        self._scales.append(scale)
-
-    def ready(self) -> bool:
-        """Whether :meth:`values` would return at once."""
-        return all(rows.ready() for _, rows in self._device) and all(scale.ready() for scale in self._scales)
-
-    def values(self) -> tuple[Floats, Floats, Floats]:
-        """L2 norm, max-abs, and count of non-finite elements, each ``[m]``. Waits for the device.
-
-        Max-abs and count are NaN where they were not looked at; max-abs is also NaN where an element is NaN.
-        """
-        norms = np.zeros(len(self.columns))
-        for at, values in self._norms:
-            norms[at] = values
-        for at, values in self._squares:
-            norms[at] = np.sqrt(values)
-        maxabs = np.full(len(norms), np.nan)
-        bad = np.full(len(norms), np.nan)
-        for positions, copy in self._device:
-            norms[positions], maxabs[positions] = copy.numpy()
-        for k, (norm, largest, count) in self._exact.items():
-            norms[k] = norm
-            if not math.isfinite(norm):
-                maxabs[k], bad[k] = largest, count
-        for scale in self._scales:
-            with np.errstate(all="ignore"):
-                norms /= scale()
-                maxabs /= scale()
-        return norms, maxabs, bad
-
-
 class Measurer:
     """Measures the gradients of a fixed list of parameters, again and again.
 
@@ -143,14 +76,21 @@ class Measurer:
 
     def measure(self) -> Norms:
         """Norms of the gradients that are there now; ``columns`` of the result says which."""
+        norms = self.again()
+        if norms is not None:
+            return norms
+        self.lost = any(ref() is None for ref in self._refs)
+        self._plan = _Plan(self._refs, self._columns)
+        return self._plan.run()
+
+    def again(self) -> Norms | None:
+        """As :meth:`measure` if the gradients have the form that they had the last time, else None."""
         if self._plan is not None:
             try:
                 return self._plan.run()
             except _STALE:
                 self._plan = None
-        self.lost = any(ref() is None for ref in self._refs)
-        self._plan = _Plan(self._refs, self._columns)
-        return self._plan.run()
+        return None
 
 
 class _Misfit(Exception):
@@ -188,6 +128,7 @@ class _Plan:
         sizes = [_grad(ref).numel() for ref in self._small]
         self._total = sum(sizes)
         self._offsets = np.cumsum([0, *sizes[:-1]], dtype=np.intp)
+        self._at_once = len(self._foreach) == len(kept) > 0
 
     def run(self) -> Norms:
         """The norms.
@@ -199,6 +140,9 @@ class _Plan:
             parameter = ref()
             if parameter is not None and parameter.grad is not None:
                 raise _Misfit
+        if self._at_once:
+            grads = [ref().grad for ref in self._foreach]
+            return _known(grads, self._columns, [norm.item() for norm in torch._foreach_norm(grads)])
         norms = Norms(self._columns)
         if self._middle:
             _read_views(norms, self._middle_at, [ref().grad.numpy() for ref in self._middle])
@@ -231,18 +175,24 @@ class _Plan:
 def norms_of(grads: Sequence[Tensor], columns: Columns, known: Tensor | None = None) -> Norms:
     """Norms of any gradients. ``known [len(grads)]`` are their L2 norms where somebody has computed them
     already, none of them rounded to half precision."""
-    norms = Norms(columns)
     serves = known is not None and type(known) is torch.Tensor and known.dtype in _NUMPY
     if known is not None and serves and known.is_cpu:
         # After a backward the caches are cold, and each function called here costs ten times what it does in a loop.
-        _take_known(norms, range(len(columns)), grads, known.tolist())
-        return norms
+        return _known(grads, columns, known.tolist())
+    norms = Norms(columns)
     positions = np.arange(len(columns))
     if known is not None and serves and _on_one_device(grads, known.device):
         largest = torch.stack(torch._foreach_norm(list(grads), math.inf))
         norms.set_device(positions, HostCopy(torch.stack([known.detach().float(), largest.float()])))
     else:
         _read_any(norms, positions, grads)
+    return norms
+
+
+def _known(grads: Sequence[Tensor], columns: Columns, values: list[float]) -> Norms:
+    norms = Norms(columns, values)
+    if not (min(values, default=1.0) >= _TINY_NORM and sum(values) < math.inf):
+        _look_again(norms, range(len(values)), values, _TINY_NORM, lambda k: _numbers(_dense(grads[k])))
     return norms
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from .backward import BackwardWatch
 from .catalog import Catalog
 from .draft import Clip
-from .norms import Columns, Norms, norms_of
+from .measured import Columns, Norms
+from .norms import norms_of
 from .scalars import Later, Now, defer
 
 __all__ = ["Entry", "Preclip"]

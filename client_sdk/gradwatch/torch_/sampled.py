@@ -37,7 +37,8 @@ from torch.optim import Optimizer
 
 from ..protocol.histogram import columns_of, count
 from .catalog import Catalog, local_part
-from .norms import Columns, Floats, Measurer, Norms, Ref
+from .measured import Columns, Floats, Norms
+from .norms import Measurer, Ref
 from .scalars import HostCopy, Later, Now, defer
 
 __all__ = ["HISTOGRAM", "HISTOGRAM_CADENCE", "SAMPLED", "Cadence", "Sample", "Sampler"]

@@ -48,6 +48,17 @@ class Steps:
         self._stepped.add(optimizer)
         return self._current
 
+    @property
+    def closed(self) -> bool:
+        """Whether whoever steps now begins a new step."""
+        return self._closed
+
+    def pass_by(self, optimizer: int) -> None:
+        """A whole step of the only optimizer: it begins, is taken and closed."""
+        self._current += 1
+        self._stepped = {optimizer}
+        self._backward.clear()
+
     def taken(self) -> None:
         """An optimizer has stepped. What backwards before it wrote into the parameters of others does not count."""
         self._backward.clear()

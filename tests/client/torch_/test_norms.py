@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from gradwatch.torch_ import norms as module
-from gradwatch.torch_.norms import Measurer, Norms, norms_of
+from gradwatch.torch_.measured import Norms
+from gradwatch.torch_.norms import Measurer, norms_of
 from gradwatch.torch_.scalars import HostCopy
 
 SIZES = (1, 7, 4096, 4097, 16_384, 16_385, 50_000, 262_145, 300_000)
