@@ -7,8 +7,9 @@ loop: what matters here is to touch few. The frames are those that the long way 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch.optim import Optimizer
 
@@ -75,8 +76,8 @@ class Flat:
     """
 
     __slots__ = (
-        "_cadence", "_clock", "_costs", "_generation", "_measurer", "_number", "_on_frame", "_optimizer", "_preclip",
-        "_schema", "_sizes", "_steps", "_timer", "_width",
+        "_cadence", "_clock", "_costs", "_forks", "_generation", "_measurer", "_number", "_on_frame", "_optimizer", "_preclip",
+        "_quiet_until", "_schema", "_sizes", "_skips", "_steps", "_timer", "_width",
     )  # fmt: skip
 
     def __init__(
@@ -97,7 +98,10 @@ class Flat:
     ) -> None:
         self._optimizer = weakref.ref(optimizer)
         self._sizes = [len(group["params"]) for group in optimizer.param_groups]
+        self._forks = forked.FORKS
         self._generation = forked.generation()
+        self._skips: Mapping[Any, Any] = SKIPS.data  # type: ignore[attr-defined]  # its len() is a function in Python
+        self._quiet_until = 0
         self._number = number
         self._measurer = measurer
         self._preclip = preclip
@@ -115,16 +119,16 @@ class Flat:
         this step is out of the ordinary."""
         begun = self._timer()
         steps = self._steps
-        step = steps.next_step
+        step = steps.current + 1
         groups = optimizer.param_groups
         if (
             self._optimizer() is not optimizer
             or not steps.closed
-            or self._cadence.wants(step)
-            or SKIPS.data  # type: ignore[attr-defined]  # its len() is a function in Python
+            or self._skips
+            or self._forks[0] != self._generation
             or getattr(optimizer, "grad_scale", None) is not None
-            or forked.in_child(self._generation)
             or len(groups) != len(self._sizes)
+            or (not self._quiet_until > step >= self._cadence.closely_until and self._sampling(step))
         ):
             return False
         rates: list[float] = []
@@ -152,3 +156,9 @@ class Flat:
         )
         costs.spent += self._timer() - begun
         return True
+
+    def _sampling(self, step: int) -> bool:
+        """Whether samples are wanted at this step; if not, notes how long they will not be."""
+        wanted = self._cadence.wants(step)
+        self._quiet_until = 0 if wanted else self._cadence.quiet_until(step)
+        return wanted

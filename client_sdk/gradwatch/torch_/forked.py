@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from typing import Final
 
-__all__ = ["in_child"]
+__all__ = ["FORKS", "generation", "in_child"]
 
-_forks: Final = [0]
+FORKS: Final = [0]
+"""One number: how many forks lie between this process and the one that imported this."""
 
 
 def _count() -> None:
-    _forks[0] += 1
+    FORKS[0] += 1
 
 
 if hasattr(os, "register_at_fork"):
@@ -20,9 +21,9 @@ if hasattr(os, "register_at_fork"):
 
 def in_child(of: int) -> bool:
     """Whether this process was forked after :func:`generation` gave ``of``."""
-    return _forks[0] != of
+    return FORKS[0] != of
 
 
 def generation() -> int:
     """A number that differs in every forked child."""
-    return _forks[0]
+    return FORKS[0]

@@ -142,7 +142,10 @@ class _Plan:
                 raise _Misfit
         if self._at_once:
             grads = [ref().grad for ref in self._foreach]
-            return _known(grads, self._columns, [norm.item() for norm in torch._foreach_norm(grads)])
+            values = [norm.item() for norm in torch._foreach_norm(grads)]
+            if min(values) >= _TINY_NORM and sum(values) < math.inf:
+                return Norms(self._columns, values)
+            return _known(grads, self._columns, values)
         norms = Norms(self._columns)
         if self._middle:
             _read_views(norms, self._middle_at, [ref().grad.numpy() for ref in self._middle])

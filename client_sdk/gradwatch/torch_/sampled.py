@@ -101,6 +101,10 @@ class Cadence:
         """Whether there is anything to do at this step."""
         return self.budget > 0 and ((step + 1) % self.every <= 1 or step < self.closely_until)
 
+    def quiet_until(self, step: int) -> int:
+        """After a step at which there is nothing to do: the next one at which there may be, unless it comes to look closely."""
+        return step + self.every - 1 - step % self.every if self.budget > 0 else step + _EVERY
+
     def account(self, cost: float, step_time: float, fixed: float = 0.0) -> None:
         """A sample has cost so many seconds in the training thread, where a step takes ``step_time``, of which ``fixed``
         are for what is measured at every step."""

@@ -20,42 +20,34 @@ class Steps:
 
     def __init__(self, start_step: int) -> None:
         self._start = start_step
-        self._current = start_step - 1
+        self.current = start_step - 1
+        """The step being taken or just taken; ``start_step - 1`` before the first."""
         self._stepped: set[int] = set()
         self._backward: set[int] = set()
-        self._closed = True
-
-    @property
-    def current(self) -> int:
-        """The step being taken or just taken; ``start_step - 1`` before the first."""
-        return self._current
+        self.closed = True
+        """Whether whoever steps now begins a new step."""
 
     @property
     def next_step(self) -> int:
         """The step that begins next."""
-        return self._current + 1
+        return self.current + 1
 
     def begins_new(self, optimizer: int) -> bool:
         """Whether a step of ``optimizer`` now would begin a new step."""
-        return self._closed or optimizer in self._stepped
+        return self.closed or optimizer in self._stepped
 
     def begin(self, optimizer: int) -> int:
         """The step that ``optimizer`` now takes part in."""
         if self.begins_new(optimizer):
-            self._current += 1
+            self.current += 1
             self._stepped.clear()
-            self._closed = False
+            self.closed = False
         self._stepped.add(optimizer)
-        return self._current
-
-    @property
-    def closed(self) -> bool:
-        """Whether whoever steps now begins a new step."""
-        return self._closed
+        return self.current
 
     def pass_by(self, optimizer: int) -> None:
         """A whole step of the only optimizer: it begins, is taken and closed."""
-        self._current += 1
+        self.current += 1
         self._stepped = {optimizer}
         self._backward.clear()
 
@@ -69,7 +61,7 @@ class Steps:
 
     def close(self) -> None:
         """The frame of the current step has left; whoever steps now begins a new one."""
-        self._closed = True
+        self.closed = True
 
     def saw_backward(self, optimizer: int) -> None:
         """A parameter of ``optimizer`` got a gradient; :data:`UNKNOWN` if nobody knows whose it is."""
@@ -82,10 +74,10 @@ class Steps:
         optimizers the coming step is the current one while an optimizer that has seen a backward has not stepped in it
         (the generator's turn after the discriminator's).
         """
-        if self._current < self._start:
+        if self.current < self._start:
             return self._start
         if not self._backward:
-            return self._current
-        if not self._closed and not self._stepped.issuperset(self._backward):
-            return self._current
-        return self._current + 1
+            return self.current
+        if not self.closed and not self._stepped.issuperset(self._backward):
+            return self.current
+        return self.current + 1

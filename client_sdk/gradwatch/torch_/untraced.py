@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.optim import Optimizer
 
 __all__ = ["untraced"]
 
-Hook = Callable[..., Any]
+Hook = Callable[[Optimizer, Any, Any], Any]
+"""As optimizers call it: ``(optimizer, args, kwargs)`` of a step."""
 
 
 def untraced(hook: Hook) -> Hook:
@@ -24,8 +26,8 @@ def untraced(hook: Hook) -> Hook:
     if compiling is None or skip is None:
         return disabled
 
-    def untraced(*args: Any) -> Any:
-        return hook(*args) if compiling() is None else disabled(*args)
+    def untraced(optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+        return (hook if compiling() is None else disabled)(optimizer, args, kwargs)
 
     skip(untraced.__code__)
     marks = vars(untraced)
