@@ -335,6 +335,7 @@ class Desk:
         incident = case.incident
         known = [i for i in self._earlier(finding) if i.severity != "info" or i.open or i.kind == "spike"]
         earlier = frozenset(i.kind for i in known)
+        calm = min([finding.step, *(i.first_step for i in known if i.kind in _BLOW)])
         facts = gather(
             memory,
             layout,
@@ -343,6 +344,7 @@ class Desk:
             origin=incident.origin,
             shares=incident.shares,
             earlier=earlier,
+            calm=calm,
         )
         causes, unsure = explain(facts, CAUSES)
         case.incident = dataclasses.replace(incident, causes=causes, unsure=unsure)

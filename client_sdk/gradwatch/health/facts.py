@@ -140,8 +140,9 @@ def gather(
     origin: Origin,
     shares: tuple[Share, ...],
     earlier: frozenset[str],
+    calm: int,
 ) -> Facts:
-    """The facts of this moment about ``finding``."""
+    """The facts of this moment about ``finding``; ``calm`` is the step up to which norms say what is usual."""
     lead = {s.name for s in shares[:2]} | {origin.tensor}
     tensors = list(finding.tensors[:40])
     return Facts(
@@ -162,7 +163,7 @@ def gather(
         lr_back=memory.lr_back,
         lr_steady=memory.lr_steady,
         earlier=earlier,
-        **_of_norms(memory, finding.step),
+        **_of_norms(memory, calm),
         **_of_steps(memory),
         **_of_model(memory, layout),
         **_of_matrix(layout, tensors),

@@ -276,7 +276,7 @@ class Shape:
     seed: int = 0
 
     def width(self, base: int) -> int:
-        return 8 * round(base * (1.0, 1.5, 0.75, 2.0, 1.25, 0.5, 1.75, 1.0)[self.seed % 8] / 8)
+        return max(8 * round(base * (1.0, 1.5, 0.75, 2.0, 1.25, 0.5, 1.75, 1.0)[self.seed % 8] / 8), 8)
 
     def depth(self, base: int) -> int:
         return base + (0, 2, 1, 3, 4, 1, 0, 2)[self.seed % 8]

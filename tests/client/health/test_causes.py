@@ -96,6 +96,7 @@ def facts(**more: object) -> Facts:
         origin=Origin(step=200),
         shares=(),
         earlier=frozenset(),
+        calm=200,
     )
     return dataclasses.replace(known, **more)
 

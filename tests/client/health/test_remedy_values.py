@@ -49,3 +49,13 @@ def test_what_came_to_grief_at_the_start_is_cut_by_its_longest_step_not_by_how_l
     assert "a step changed the weights by 50 %" in cut.text
     clip = next(r for r in found.remedies if r.key == "clip_norm")
     assert clip.value is not None and clip.value < 10 * np.sqrt((story.norms[0] ** 2).sum())
+
+
+def test_units_that_died_in_an_explosion_are_told_no_clip_limit_of_its_size() -> None:
+    story = Story(200, lr=15.0)
+    story.loss[100:] *= np.linspace(5, 50, 100)
+    story.norms[100:] *= 1e6
+    story.norms[130:, :2] = 0.0
+    found = {i.kind: i for i in loud(story.watch(optimizers=[{"class": "SGD", "lr": 15.0}]))}
+    clip = next(r for r in found["dead"].remedies if r.key == "clip_norm")
+    assert clip.value is not None and clip.value < 2 * np.sqrt((story.norms[:100] ** 2).sum(axis=1)).max()
