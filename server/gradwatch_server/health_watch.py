@@ -26,6 +26,7 @@ from .hub import Event, Hub
 from .models import Run, RunMark, StoredBlock, TensorInfo
 from .store import Store
 from .store import health_queries as sql
+from .store.dismissal_queries import calmed
 
 __all__ = ["HealthWatch"]
 
@@ -291,12 +292,18 @@ class HealthWatch:
                 k: v for k, v in case.summary.items() if k in ("state", "sentence")
             }
             case.summary, case.told_at = summary, now
-            self._on_loop(self._tell_summary, case.run.id, to_plain(summary))
+            self._on_loop(self._tell_summary, case.run.id, to_plain(self._as_people_see_it(case, summary)))
             if changed or case.ended:
                 row = sql.HealthRow(
                     run_id=case.run.id, segment=case.segment, summary=summary, fed={}, state=b""
                 )
                 self._write(lambda conn: sql.save_health(conn, row))
+
+    def _as_people_see_it(self, case: _Case, summary: dict[str, Any]) -> dict[str, Any]:
+        if summary["state"] not in sql.ILL:
+            return summary
+        calm = self._store.database.read(lambda conn: calmed(conn, [case.run.id]))
+        return sql.calmer(summary) if calm else summary
 
     def _save(self, case: _Case) -> None:
         monitor = case.monitor

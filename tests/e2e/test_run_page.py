@@ -112,6 +112,22 @@ def test_the_step_inspector_shows_how_a_gradient_spreads(owner: Watched, server:
     expect(spread.locator("h3")).not_to_contain_text("blocks.1.mlp.fc1.weight")
 
 
+def test_what_somebody_calls_no_problem_is_red_on_no_screen(owner: Watched, server: Server) -> None:
+    run = send(server, stories.exploding("false-alarm", steps=800, at=600))
+    until(lambda: server.get(f"/runs/{run}/incidents")["incidents"], "the incident")
+    mine, other = drawn(owner, run), drawn(owner, run)
+    expect(other.locator("#incident")).to_have_attribute("data-tone", "critical")
+    mine.get_by_role("button", name="Not a problem").click()
+    for page in (mine, other):
+        expect(page.locator("#incident")).to_have_attribute("data-tone", "")
+        expect(page.locator("#strip")).not_to_have_attribute("data-tone", "critical")
+        expect(page.locator(".incident-said")).to_contain_text("Said to be no problem")
+    other.get_by_role("button", name="It is a problem").click()
+    for page in (mine, other):
+        expect(page.locator("#incident")).to_have_attribute("data-tone", "critical")
+        expect(page.locator("#strip")).to_have_attribute("data-tone", "critical")
+
+
 def test_keys_lead_to_incidents_and_back(owner: Watched, exploding: str) -> None:
     page = drawn(owner, exploding)
     expect(page.locator("#incident .incident-curve")).to_have_count(3)

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { bestRemedy, byUrgency, eventsOf, leading, pathOf, spanText, withIncident } from "../../static/js/core/incident.js";
+import { bestRemedy, byUrgency, eventsOf, gravestPast, leading, pathOf, saidText, spanText, withIncident } from "../../static/js/core/incident.js";
 
 const incident = (id, fields = {}) => ({
   id,
@@ -31,6 +31,24 @@ test("the page speaks of nothing that is over, or only worth knowing", () => {
   assert.equal(leading([]), null);
   assert.equal(leading([incident("a", { severity: "info" }), incident("b", { closed_step: 9 })]), null);
   assert.equal(leading([incident("a", { severity: "info" }), incident("b", { severity: "warning" })]).id, "b");
+});
+
+test("what somebody called no problem alarms nobody, and stays so while the engine goes on about it", () => {
+  const dismissed = { who: "ann", time: 60 };
+  const list = withIncident([incident("a", { dismissed }), incident("b", { severity: "warning" })], incident("a", { severity: "critical" }));
+  assert.deepEqual(list.find(({ id }) => id === "a").dismissed, dismissed);
+  assert.equal(leading(list).id, "b");
+  assert.deepEqual(byUrgency(list).map(({ id }) => id), ["b", "a"]);
+  assert.equal(leading(withIncident(list, incident("a", { dismissed: null }))).id, "a");
+  assert.equal(gravestPast([incident("a", { closed_step: 20, dismissed })]), null);
+});
+
+test("who said it is told as far as it is known", () => {
+  const time = (seconds) => `at ${seconds}`;
+  assert.equal(saidText(incident("a"), time), "");
+  assert.equal(saidText({ dismissed: { who: "ann", time: 60 } }, time), "Said to be no problem by ann, at 60");
+  assert.equal(saidText({ dismissed: { time: 60 } }, time), "Said to be no problem, at 60");
+  assert.equal(saidText({ dismissed: { who: "server", time: 60 } }, time), "Said to be no problem with the server's own token, at 60");
 });
 
 test("a newer snapshot replaces the older one, and one that was merged goes", () => {

@@ -21,6 +21,7 @@ __all__ = [
     "close_alerts",
     "delete_rule",
     "find_alert",
+    "known_alerts",
     "list_alerts",
     "list_rules",
     "list_states",
@@ -138,6 +139,11 @@ def list_alerts(
             alerts.c.cleared_step.is_(None) if open_only else alerts.c.cleared_step.is_not(None)
         )
     return [_alert(row) for row in conn.execute(query).all()]
+
+
+def known_alerts(conn: Connection, ids: Sequence[str]) -> list[str]:
+    """Those of the ids that are of an alert."""
+    return list(conn.execute(select(alerts.c.id).where(alerts.c.id.in_(ids))).scalars())
 
 
 def note_alert(conn: Connection, alert_id: str, **values: Any) -> Alert | None:

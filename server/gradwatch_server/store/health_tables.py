@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, Column, Double, Index, Integer, LargeBinary, 
 
 from .tables import metadata
 
-__all__ = ["health", "incidents"]
+__all__ = ["dismissals", "health", "incidents"]
 
 incidents: Final = Table(
     "incidents",
@@ -37,3 +37,13 @@ health: Final = Table(
 )
 """``summary`` is the sentence and scores, ``state`` the engine's memory, ``fed`` the newest step it has had of each
 statistic: what comes after is replayed when the run is taken up again. All JSON but the state."""
+
+dismissals: Final = Table(
+    "dismissals",
+    metadata,
+    Column("run_id", String(512), primary_key=True),
+    Column("incident", String(64), primary_key=True),
+    Column("who", String(128), nullable=False),
+    Column("time", Double, nullable=False),
+)
+"""Incidents of which somebody said that they are not a problem. Apart from ``incidents``: the engine writes those anew."""

@@ -13,6 +13,8 @@ from gradwatch.health import DETECTORS, KINDS, what_if
 from ..errors import Invalid
 from ..flight import batches_of
 from ..store import health_queries as sql
+from ..store.dismissal_queries import dismissed_in
+from ..visitors import Viewer
 from .access import CurrentViewer, VisibleRun, services_of
 from .replies import reply
 
@@ -24,7 +26,9 @@ router = APIRouter(tags=["Health"])
 class IncidentsReply(BaseModel):
     """Incidents of a run, the newest first, and where it stands now."""
 
-    incidents: list[dict[str, Any]]
+    incidents: list[dict[str, Any]] = Field(
+        description="With `dismissed: {time, who}` where somebody said that it is not a problem; a link is not told who."
+    )
     kinds: dict[str, str] = Field(description="What each kind of incident is called.")
     health: dict[str, Any] | None = Field(description="State, sentence, newest judged step and scores.")
 
@@ -37,18 +41,30 @@ class HealthReply(BaseModel):
 
 @router.get("/runs/{run_id}/incidents", summary="Incidents of a run", response_model=IncidentsReply)
 async def list_incidents(
-    request: Request, run: VisibleRun, limit: Annotated[int, Query(ge=1, le=1000)] = 200
+    request: Request,
+    run: VisibleRun,
+    viewer: CurrentViewer,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
 ) -> Response:
     """What the health engine found: verdict, evidence, origin, causes with their remedies."""
     database = services_of(request).store.database
 
     def read() -> dict[str, Any]:
         found = database.read(lambda conn: sql.list_incidents(conn, run.id, limit=limit))
+        said = database.read(lambda conn: dismissed_in(conn, run.id))
+        found = [opinion(one, said.get(one["id"]), viewer) for one in found]
         health = database.read(lambda conn: sql.summaries(conn, [run.id]))
         kinds = {kind.key: kind.label for kind in KINDS.values()}
         return {"incidents": found, "kinds": kinds, "health": health.get(run.id)}
 
     return reply(await run_in_threadpool(read))
+
+
+def opinion(incident: dict[str, Any], said: dict[str, Any] | None, viewer: Viewer) -> dict[str, Any]:
+    """The incident with what people say of it, as far as the viewer may know who."""
+    if said is None:
+        return incident
+    return {**incident, "dismissed": said if viewer.may_edit else {"time": said["time"]}}
 
 
 class BatchOut(BaseModel):

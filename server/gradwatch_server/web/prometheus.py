@@ -15,6 +15,7 @@ from gradwatch.health.incidents import SEVERITIES
 from ..histogram import BOUNDS, Histogram
 from ..models import Run
 from ..services import Services
+from ..store.dismissal_queries import dismissed_by_kind
 from ..store.health_queries import open_incidents, summaries
 
 __all__ = ["MOST_RUNS", "metrics_text"]
@@ -33,6 +34,7 @@ class _Seen:
     runs: list[Run]
     health: Mapping[str, Mapping[str, Any]]
     incidents: Mapping[str, int]
+    dismissed: Mapping[str, int]
     stored: Mapping[str, int]
 
 
@@ -64,6 +66,11 @@ def _state(seen: _Seen, run: Run) -> float:
 def _incidents(seen: _Seen) -> Iterator[Sample]:
     for severity in SEVERITIES:
         yield {"severity": severity}, float(seen.incidents.get(severity, 0))
+
+
+def _dismissed(seen: _Seen) -> Iterator[Sample]:
+    for kind, count in sorted(seen.dismissed.items()):
+        yield {"kind": kind}, float(count)
 
 
 _FAMILIES: Final[tuple[tuple[str, str, str, Callable[[_Seen], Iterator[Sample]]], ...]] = (
@@ -138,6 +145,12 @@ _FAMILIES: Final[tuple[tuple[str, str, str, Callable[[_Seen], Iterator[Sample]]]
         _server(lambda s: s.config.max_size),
     ),
     ("open_incidents", "gauge", "Incidents that have not ended.", _incidents),
+    (
+        "dismissed_incidents",
+        "gauge",
+        "Incidents of which somebody said that they are not a problem, by kind.",
+        _dismissed,
+    ),
     ("run_last_step", "gauge", "Newest step.", _run(lambda _, run: run.last_step)),
     ("run_steps_per_second", "gauge", "Pace.", _run(lambda _, run: run.steps_per_s)),
     (
@@ -186,6 +199,7 @@ def _see(services: Services) -> _Seen:
         store.runs(ids=active, limit=MOST_RUNS) if active else [],
         store.database.read(lambda conn: summaries(conn, active)) if active else {},
         store.database.read(open_incidents),
+        store.database.read(dismissed_by_kind),
         store.sizes() if active else {},
     )
 

@@ -6,11 +6,26 @@ const RANK = { critical: 0, warning: 1, info: 2 };
 
 export const isOpen = (incident) => incident.closed_step === null || incident.closed_step === undefined;
 
-/** Open ones first, the gravest of them on top, among equals the one that began first; then the past ones, newest first. */
+/** Whether it is a reason for alarm: open, worse than info, and nobody said that it is no problem. */
+export const alarms = (incident) => isOpen(incident) && incident.severity !== "info" && !incident.dismissed;
+
+/** "Said to be no problem by ann, 2026-11-24 18:02", "" while nobody said so. A link is not told who. */
+export function saidText({ dismissed }, timeText) {
+  if (!dismissed) return "";
+  const who = dismissed.who === "server" || dismissed.who === "open" ? " with the server's own token" : dismissed.who ? ` by ${dismissed.who}` : "";
+  return `Said to be no problem${who}, ${timeText(dismissed.time)}`;
+}
+
+/**
+ * Open ones first, the gravest of them on top, among equals the one that began first, what is no problem last of them; then
+ * the past ones, newest first.
+ */
 export function byUrgency(incidents) {
   return [...incidents].sort((a, b) => {
     const open = Number(isOpen(b)) - Number(isOpen(a));
     if (open) return open;
+    const said = isOpen(a) ? Number(Boolean(a.dismissed)) - Number(Boolean(b.dismissed)) : 0;
+    if (said) return said;
     const severity = isOpen(a) ? RANK[a.severity] - RANK[b.severity] : 0;
     return severity || (isOpen(a) ? a.first_step - b.first_step : b.opened_step - a.opened_step) || (a.id < b.id ? -1 : 1);
   });
@@ -18,21 +33,24 @@ export function byUrgency(incidents) {
 
 /** The incident that the page speaks of: the gravest open one, null when there is none worse than info. */
 export function leading(incidents) {
-  const first = byUrgency(incidents)[0];
-  return first && isOpen(first) && first.severity !== "info" ? first : null;
+  return byUrgency(incidents).find(alarms) ?? null;
 }
 
 /** Of the incidents that are over the gravest, among equals the one that began first; null when none was worse than info. */
 export function gravestPast(incidents) {
-  const past = incidents.filter((incident) => !isOpen(incident) && incident.severity !== "info");
+  const past = incidents.filter((incident) => !isOpen(incident) && incident.severity !== "info" && !incident.dismissed);
   past.sort((a, b) => RANK[a.severity] - RANK[b.severity] || a.first_step - b.first_step);
   return past[0] ?? null;
 }
 
-/** `incidents` with `incident` put in, or in place of its older self; one that became part of another goes. */
+/**
+ * `incidents` with `incident` put in, or in place of its older self; one that became part of another goes. What people said
+ * of it stays, unless that is the news.
+ */
 export function withIncident(incidents, incident) {
-  const others = incidents.filter(({ id }) => id !== incident.id);
-  return incident.merged_into ? others : [...others, incident];
+  const before = incidents.find(({ id }) => id === incident.id);
+  const others = incidents.filter((one) => one !== before);
+  return incident.merged_into ? others : [...others, { dismissed: before?.dismissed ?? null, ...incident }];
 }
 
 /** "since step 12,047" or "steps 12,047 to 12,099". */

@@ -77,8 +77,8 @@ export function mount(element, store, model, options) {
     const started = performance.now();
     const inside = box();
     const all = log() ? logTicks(y.low, y.high, 4) : linearTicks(y.low, y.high, 3);
-    // The lowest lane has its own label: a tick beside it would be printed over.
-    const ticks = all.filter((tick) => position(tick, y, log()) > (zero ? 0.05 : 0));
+    // The lanes above and below have their own labels: a tick beside one would be printed over.
+    const ticks = all.filter((tick) => position(tick, y, log()) > (zero ? 0.05 : 0) && position(tick, y, log()) < 0.95);
     const steps = stepTicks(range.from, range.to, Math.max(2, Math.floor((inside.right - inside.left) / 110)));
     const half = range.to - range.from < 2000 ? 0.5 : 0;
     drawPlotly(plotly, lines, tracesOf(shown.filter((line) => line.painted !== false), range, y, log()), {

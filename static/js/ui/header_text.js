@@ -2,10 +2,10 @@
 
 import { formatDuration } from "../core/format.js";
 
-/** How many alerts are open, and the gravest severity among them ("" for none). */
+/** How many alerts are open, and the gravest severity among those that nobody has seen to ("" for none). */
 export function worst(alerts) {
   const open = (alerts ?? []).filter((a) => a.cleared_step === null);
-  const severity = ["critical", "warning", "info"].find((s) => open.some((a) => a.severity === s));
+  const severity = ["critical", "warning", "info"].find((s) => open.some((a) => a.severity === s && !a.acknowledged));
   return { open: open.length, severity: severity ?? "" };
 }
 

@@ -6,8 +6,8 @@
 //   mount(element, store, { onShow }) -> {destroy}
 //     reads `incidents`, `health`, `chosenIncident` (id), `kinds`; onShow({step, tensor, incident}) when a step or layer is chosen
 
-import { formatCount } from "../core/format.js";
-import { bestRemedy, byUrgency, isOpen, leading, pathOf, spanText, withIncident } from "../core/incident.js";
+import { formatCount, formatTime, formatUtc } from "../core/format.js";
+import { alarms, bestRemedy, byUrgency, leading, pathOf, saidText, spanText, withIncident } from "../core/incident.js";
 import { copyButton } from "./copy.js";
 import { el, setChildren } from "./element.js";
 import { toastError } from "./toast.js";
@@ -50,7 +50,7 @@ export function mount(element, store, { onShow }) {
   element.append(body);
   const part = keeper();
   let drawn = "";
-  let choice = null;
+  let asked = null;
   let last = null;
   let movedAt = -Infinity;
   let timer = null;
@@ -62,26 +62,28 @@ export function mount(element, store, { onShow }) {
     if (!incidents) return;
     const sorted = byUrgency(incidents);
     // What was read on a card that stands there stays, also when it is over.
-    const kept = element.closest("[data-held=card]") ? sorted.find(({ id }) => id === last) : undefined;
+    const kept = sorted.find(({ id, dismissed }) => id === last && (dismissed || element.closest("[data-held=card]")));
     const shown = sorted.find(({ id }) => id === chosenIncident) ?? leading(incidents) ?? kept;
-    const key = JSON.stringify([shown, kinds, sorted.map(({ id, severity, closed_step }) => [id, severity, closed_step]), shown ? "" : health?.sentence]);
+    const key = JSON.stringify([shown, kinds, sorted.map(({ id, severity, closed_step, dismissed }) => [id, severity, closed_step, dismissed]), shown ? "" : health?.sentence]);
     if (key === drawn) return;
     clearTimeout(timer);
+    // What somebody does here is answered at once; what comes by itself waits.
+    const ask = () => JSON.stringify([chosenIncident, sorted.find(({ id }) => id === last)?.dismissed ?? null]);
     const rest = movedAt + REST_MS - performance.now();
-    if (rest > 0 && chosenIncident === choice && element.matches(":hover")) {
+    if (rest > 0 && ask() === asked && element.matches(":hover")) {
       timer = setTimeout(draw, rest);
       return;
     }
     drawn = key;
-    choice = chosenIncident;
     last = shown?.id ?? null;
+    asked = ask();
     const parts = shown ? card(part, shown, context(store, onShow)) : [part("calm", health?.sentence, () => el("p", { class: "incident-calm muted" }, health?.sentence ?? "Nothing unusual so far."))];
     const past = sorted.filter((one) => one !== shown);
     const focused = body.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
     const unfolded = body.querySelector("details")?.open ?? false;
-    const aboutPast = past.map(({ id, sentence, severity, closed_step }) => [id, sentence, severity, closed_step]);
+    const aboutPast = past.map(({ id, sentence, severity, closed_step, dismissed }) => [id, sentence, severity, closed_step, dismissed]);
     setChildren(body, [...parts, part("others", aboutPast, () => others(past, unfolded, store))].filter(Boolean));
-    element.dataset.tone = shown && isOpen(shown) ? shown.severity : "";
+    element.dataset.tone = shown && alarms(shown) ? shown.severity : "";
     if (focused && !body.contains(document.activeElement)) body.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus();
   }
   const stop = store.subscribe((_, changed) => ["incidents", "health", "chosenIncident", "kinds"].some((key) => changed.has(key)) && draw());
@@ -120,8 +122,34 @@ function card(part, incident, { base, kinds, onShow, store }) {
     part("remedy", causes, () => remedy(incident)),
     part("curves", [id, first_step, origin.tensor], () => curves(incident, store)),
     part("evidence", incident.evidence, () => evidence(incident)),
-    part("foot", help, () => el("p", { class: "incident-foot" }, help ? el("a", { href: `${base}/help/${encodeURIComponent(help)}` }, "What this means") : null)),
+    part("said", [id, incident.dismissed], () => said(incident)),
+    part("foot", [id, help, incident.dismissed], () => foot(incident, base, store)),
   ];
+}
+
+function said(incident) {
+  const text = saidText(incident, formatTime);
+  return text ? el("p", { class: "incident-said muted", title: formatUtc(incident.dismissed.time) }, text) : null;
+}
+
+function foot({ id, help, dismissed }, base, store) {
+  const link = help ? el("a", { href: `${base}/help/${encodeURIComponent(help)}` }, "What this means") : null;
+  if (store.get().boot.role !== "owner") return el("p", { class: "incident-foot" }, link);
+  const title = dismissed ? "It counts as a problem again, for everybody" : "A false alarm, or meant so: it turns this run red for nobody any more";
+  const say = el("button", { type: "button", class: "linklike push", "data-focus": "say", title, onclick: () => dismiss(id, !dismissed, store) }, dismissed ? "It is a problem" : "Not a problem");
+  return el("p", { class: "incident-foot" }, link, say);
+}
+
+/** Says that it is no problem, or takes that back. The news comes by the socket too, as to everybody else. */
+async function dismiss(id, noProblem, store) {
+  const { api, run } = store.get();
+  const path = `/runs/${encodeURIComponent(run.id)}/incidents/${encodeURIComponent(id)}/dismissal`;
+  try {
+    const { dismissed } = noProblem ? await api.post(path) : { dismissed: null, ...(await api.delete(path)) };
+    store.set({ incidents: store.get().incidents.map((one) => (one.id === id ? { ...one, dismissed } : one)) });
+  } catch (error) {
+    toastError(error);
+  }
 }
 
 const WORDS = { critical: "Critical", warning: "Warning", info: "Worth knowing" };
@@ -195,8 +223,8 @@ function others(incidents, open, store) {
       el(
         "button",
         { class: "incident-other", type: "button", "data-focus": one.id, onclick: () => store.set({ chosenIncident: one.id }) },
-        el("span", { class: "dot", "data-tone": isOpen(one) && one.severity !== "info" ? one.severity : "" }),
-        el("span", { class: "ellipsis", title: one.sentence }, one.sentence),
+        el("span", { class: "dot", "data-tone": alarms(one) ? one.severity : "" }),
+        el("span", { class: one.dismissed ? "ellipsis muted" : "ellipsis", title: [one.sentence, saidText(one, formatTime)].filter(Boolean).join(" ") }, one.dismissed ? `No problem: ${one.sentence}` : one.sentence),
       ),
     ),
   );

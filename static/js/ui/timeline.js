@@ -216,7 +216,7 @@ export function mount(element, store, model, { onGlyph }) {
   };
 }
 
-const incidentColour = ({ closed_step: closed, severity }) => severityColour(closed, severity);
+const incidentColour = ({ closed_step: closed, severity, dismissed }) => severityColour(dismissed ? 0 : closed, severity);
 const alertColour = ({ cleared_step: cleared, severity }) => severityColour(cleared, severity);
 
 function severityColour(over, severity) {
