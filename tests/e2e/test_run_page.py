@@ -51,7 +51,7 @@ def test_a_calm_run_says_what_is_least_calm_and_what_to_follow(owner: Watched, c
 def test_the_step_inspector_tells_gains(owner: Watched, calm: str) -> None:
     page = drawn(owner, calm)
     expect(page.locator("#inspector .gain")).to_have_text(
-        re.compile(r"Toward the input ×[\d.]+ a layer, most ×")
+        re.compile(r"Toward the input ×[\d.]+ per layer; largest jump ×")
     )
 
 
@@ -61,12 +61,12 @@ def test_the_depth_profile_shows_who_is_outside_its_normal_range(
     page = drawn(owner, calm)
     expect(page.locator("#scale")).to_be_hidden()
     expect(page.locator("#inspector")).to_contain_text(
-        re.compile(r"Norm over depth: (all 51 as usual|\d of 51 outside normal)")
+        re.compile(r"Norm from input to output: (all 51 as usual|\d of 51 unusual)")
     )
     page = drawn(owner, exploding)
     page.locator(".strip-sentence button").click()
     expect(page.locator("#inspector")).to_contain_text(
-        re.compile(r"Norm over depth: \d+ of 75 outside normal")
+        re.compile(r"Norm from input to output: \d+ of 75 unusual")
     )
     label = "document.querySelector('#inspector canvas').getAttribute('aria-label')"
     assert "75 layers" in page.evaluate(label)
@@ -96,11 +96,11 @@ def test_the_step_inspector_shows_how_a_gradient_spreads(owner: Watched, server:
     run = send(server, stories.clipped("spreads", 2, 400))
     page = drawn(owner, run, "?pin=t:blocks.1.mlp.fc1.weight")
     spread = page.locator("#inspector .spread")
-    expect(spread.locator("h3")).to_have_text(
-        "Gradient by powers of two, step 350 (49 before): blocks.1.mlp.fc1.weight"
-    )
+    expect(spread.locator("h3")).to_have_text("Sizes of gradients in blocks.1.mlp.fc1.weight")
     expect(spread.locator("p")).to_have_text(
-        re.compile(r"^[<\s\d.]+% too small for float16 at a loss scale of 65,536, [\d.]+\s% exactly zero\.$")
+        re.compile(
+            r"^[<\s\d.]+% too small for float16 at a loss scale of 65,536, [\d.]+\s% exactly zero\. Sampled at step 350, 49 before\.$"
+        )
     )
     inked = """() => {
         const canvas = document.querySelector('#inspector .spread canvas');

@@ -27,7 +27,7 @@ test("with one it keeps whoever is furthest outside, be it far too small", () =>
 
 test("how many are outside is told in words", () => {
   const normals = { low: [1, 1, null], high: [2, 2, null] };
-  assert.equal(outsideText([1.5, 8, 7], normals), "1 of 2 outside normal");
+  assert.equal(outsideText([1.5, 8, 7], normals), "1 of 2 unusual");
   assert.equal(outsideText([1.5, 2, 7], normals), "all 2 as usual");
   assert.equal(outsideText([1.5, null, 7], normals), "all 1 as usual");
   assert.equal(outsideText([1, 2, 3], null), "");
@@ -39,7 +39,7 @@ test("gains are ratios of neighbouring weights in depth, whatever order they wer
   assert.equal(mean, 0.5);
   assert.equal(most.gain, 0.5);
   assert.equal(gainsOf(tensors, [8, 16, 2, 4]).most.into, "w1");
-  assert.match(gainText({ mean: 0.5, most }), /^Toward the input \u00d70\.5 a layer, most \u00d70\.5 into w/);
+  assert.match(gainText({ mean: 0.5, most }), /^Toward the input \u00d70\.5 per layer; largest jump \u00d70\.5 at w/);
 });
 
 test("what is zero, absent or no weight says nothing about gain", () => {

@@ -20,6 +20,7 @@ test("log ticks: few, on powers of ten, closer when the axis is short", () => {
 test("linear ticks cover the range", () => {
   assert.deepEqual(scale.linearTicks(0, 1, 4), [0, 0.25, 0.5, 0.75, 1]);
   assert.deepEqual(scale.linearTicks(-0.3, 0.3, 3), [-0.2, 0, 0.2]);
+  assert.deepEqual(scale.linearTicks(0.4, 3.6, 3), [1, 2, 3], "one alone says nothing");
 });
 
 test("one spike of 1e9 doesn't flatten history, an alert line is always inside", () => {

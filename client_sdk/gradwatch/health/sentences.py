@@ -107,7 +107,7 @@ def run_sentence(
         return ("critical" if worst.severity == "critical" else "attention"), worst.sentence
     if frames < need:
         return "learning", f"Learning what is normal: {frames} of {need} steps."
-    usual = f" (usual {low:.2g}-{high:.2g})" if math.isfinite(low) and math.isfinite(high) else ""
+    usual = f" (usual {low:.2g} to {high:.2g})" if math.isfinite(low) and math.isfinite(high) else ""
     return "healthy", f"Healthy for {duration(seconds)}, norm {norm:.2g}{usual}."
 
 

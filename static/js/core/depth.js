@@ -34,12 +34,12 @@ export function profileOf(order, values, normals, columns) {
   return profile;
 }
 
-/** "3 of 75 outside normal", "all 75 as usual", "" while no range is known. */
+/** "3 of 75 unusual", "all 75 as usual", "" while no range is known. */
 export function outsideText(values, normals) {
   const known = normals?.low.filter((low, place) => low !== null && values[place] !== null).length ?? 0;
   if (known === 0) return "";
   const out = values.filter((value, place) => value !== null && normals.low[place] !== null && outside(value, normals.low[place], normals.high[place]) !== 0).length;
-  return out === 0 ? `all ${formatCount(known)} as usual` : `${formatCount(out)} of ${formatCount(known)} outside normal`;
+  return out === 0 ? `all ${formatCount(known)} as usual` : `${formatCount(out)} of ${formatCount(known)} unusual`;
 }
 
 /**
@@ -62,9 +62,9 @@ export function gainsOf(tensors, values) {
   return { mean, most };
 }
 
-/** "Toward the input x1.02 a layer, at most x6.1 into blocks.3.mlp.fc2.weight", "" for nothing to say. */
+/** "Toward the input x1.02 per layer; largest jump x6.1 at blocks.3.mlp.fc2.weight", "" for nothing to say. */
 export function gainText(gains) {
   if (gains === null) return "";
   const { mean, most } = gains;
-  return `Toward the input \u00d7${formatNumber(mean, 3)} a layer, most \u00d7${formatNumber(most.gain, 2)} into ${most.into}`;
+  return `Toward the input \u00d7${formatNumber(mean, 3)} per layer; largest jump \u00d7${formatNumber(most.gain, 2)} at ${most.into}`;
 }

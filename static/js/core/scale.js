@@ -12,7 +12,7 @@ export function stepTicks(from, to, count) {
   return ticks;
 }
 
-/** Round values on a linear axis. */
+/** Round values on a linear axis, two at least. */
 export function linearTicks(low, high, count) {
   const raw = (high - low) / Math.max(1, count);
   const magnitude = 10 ** Math.floor(Math.log10(raw));
@@ -20,7 +20,7 @@ export function linearTicks(low, high, count) {
   const ticks = [];
   const begin = Math.ceil(low / unit - 1e-9);
   for (let i = begin; i * unit <= high + unit * 1e-9; i += 1) ticks.push(Number((i * unit).toPrecision(12)));
-  return ticks;
+  return ticks.length >= 2 || count > 8 ? ticks : linearTicks(low, high, 2 * count);
 }
 
 /** Values on a log axis: powers of ten, thinned to about `count`; within two decades also 2 and 5. */

@@ -4,7 +4,7 @@
 //     values    by place, null where nothing is known      normals    {low, high} by place, or null: then bars alone are drawn
 //   normalsAt(store) -> (step, signal) => Promise<normals | null>     asked for once for each stretch
 
-import { formatCount } from "../core/format.js";
+import { formatCount, formatNumber } from "../core/format.js";
 import { profileOf } from "../core/depth.js";
 import { token } from "./theme.js";
 
@@ -82,9 +82,9 @@ export function mount(canvas) {
       context.fillStyle = token("--text-3");
       context.font = `10px ${token("--font")}`;
       context.textBaseline = "top";
-      context.fillText(`1e${high}`, 0, 0);
+      context.fillText(formatNumber(10 ** high), 0, 0);
       context.textBaseline = "bottom";
-      context.fillText(`1e${low}`, 0, height - 2);
+      context.fillText(formatNumber(10 ** low), 0, height - 2);
       canvas.setAttribute("aria-label", `Gradient norm of ${formatCount(order.length)} layers over depth, from 1e${low} to 1e${high}`);
     },
   };

@@ -80,7 +80,7 @@ function moveInMenu(event) {
 function place(menu, anchor) {
   const box = anchor.getBoundingClientRect();
   const size = menu.getBoundingClientRect();
-  const left = Math.min(box.left, innerWidth - size.width - 8);
+  const left = Math.min(box.left, document.documentElement.clientWidth - size.width - 8);
   const below = box.bottom + 4;
   menu.style.left = `${Math.max(8, left)}px`;
   menu.style.top = `${below + size.height > innerHeight ? Math.max(8, box.top - size.height - 4) : below}px`;

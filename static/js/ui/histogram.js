@@ -3,7 +3,7 @@
 //   mount(element, store) -> {draw(row, step, live), destroy}     row: index of the tensor; live: the newest step moves on
 //   Asked for only when the layer or the step rests; while the run is followed, every few seconds.
 
-import { formatCount, formatNumber, numberOf } from "../core/format.js";
+import { formatCount, numberOf } from "../core/format.js";
 import { barsOf, limitOf, powerText, saying, totalOf } from "../core/histogram.js";
 import { el, setText } from "./element.js";
 import { token } from "./theme.js";
@@ -66,9 +66,9 @@ export function mount(element, store) {
     const there = found.step !== null && totalOf(found) > 0;
     canvas.hidden = !there;
     const away = there ? step - found.step : 0;
-    const when = away === 0 ? "" : ` (${formatCount(Math.abs(away))} ${away > 0 ? "before" : "after"})`;
-    setText(title, there ? `Gradient by powers of two, step ${formatCount(found.step)}${when}: ${tensor.name}` : `Gradient by powers of two: ${tensor.name}`);
-    setText(text, there ? saying(found, limit) : "This layer has none.");
+    const when = away === 0 ? "" : ` Sampled at step ${formatCount(found.step)}, ${formatCount(Math.abs(away))} ${away > 0 ? "before" : "after"}.`;
+    setText(title, `Sizes of gradients in ${tensor.name}`);
+    setText(text, there ? saying(found, limit) + when : "This layer has no histogram.");
     canvas.setAttribute("aria-label", `${title.textContent}. ${text.textContent}`);
     if (there) paintBars(barsOf(found), limit);
   }
@@ -104,9 +104,10 @@ export function mount(element, store) {
     const x = xOf(limit.exponent);
     context.fillStyle = token("--warning");
     for (let y = 0; y < floor; y += 5) context.fillRect(x - 0.75, y, 1.5, 3);
-    const label = `${limit.format}${limit.scale === null ? "" : ` / ${formatNumber(limit.scale)}`}`;
+    const label = `${limit.format} limit`;
     context.textBaseline = "top";
-    const left = x + 4 + context.measureText(label).width > width;
+    // On the side of what is too small there are the fewest bars.
+    const left = x > context.measureText(label).width + 4;
     context.textAlign = left ? "right" : "left";
     context.fillText(label, x + (left ? -4 : 4), 0);
   }

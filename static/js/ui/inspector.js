@@ -19,6 +19,13 @@ import { mount as mountHistogram } from "./histogram.js";
 const TOP = 5;
 /** The step is set against one so many steps before. */
 const EARLIER = 100;
+/** Heads of the rows' columns, and what stands in them. */
+const COLUMNS = [
+  ["Largest layers", "Layers with the largest share of the squared norm"],
+  ["%", "Share of the squared norm"],
+  ["norm", "Gradient norm at this step"],
+  ["change", `Against ${EARLIER} steps before`],
+];
 const REST_MS = 90;
 const LIVE_MS = 1500;
 
@@ -47,12 +54,12 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin, o
   const where = el("span", { class: "muted push" });
   const list = el("ol", { class: "inspector-rows" });
   const canvas = el("canvas", { role: "img", "aria-label": "Gradient norm of every layer over depth" });
-  const caption = el("h3", {}, "Largest share of the squared norm");
-  const depth = el("h3", { class: "ellipsis", title: "Each layer from first to last; shaded is what is normal for it" }, "Norm over depth");
+  const caption = el("h3", { class: "inspector-head" }, ...COLUMNS.map(([word, about]) => el("span", { title: about }, word)));
+  const depth = el("h3", { class: "ellipsis", title: "Each layer from first to last; shaded is what is normal for it" }, "Norm from input to output");
   const profile = mountProfile(canvas);
   const normalsOf = normalsAt(store);
   const origin = el("button", { type: "button", class: "link origin", onclick: () => began && onOrigin(began) });
-  const calm = el("span", { class: "muted" }, "Each layer shown is as usual here.");
+  const calm = el("span", { class: "muted" }, "No layer shown is unusual at this step.");
   const gain = el("p", { class: "gain muted" });
   const batch = batchIds(store, owner);
   const spread = el("div", { class: "spread", hidden: "" });
@@ -129,14 +136,14 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin, o
       row.style.setProperty("--share", `${Number.isNaN(share) ? 0 : Math.round(share * 100)}%`);
       // A left-to-right mark keeps dots and digits in order where the start of a long name is cut off.
       setText(row.children[0], `\u200e${tensors[index].name}`);
-      setText(row.children[1], Number.isNaN(share) ? "" : `${(share * 100).toFixed(share < 0.0995 ? 1 : 0)}%`);
+      setText(row.children[1], Number.isNaN(share) ? "" : `${(share * 100).toFixed(share < 0.0995 ? 1 : 0)}`);
       setText(row.children[2], formatNumber(value));
       const earlier = values.before?.[index] ?? null;
       setText(row.children[3], earlier > 0 && Number.isFinite(value) ? `×${formatNumber(value / earlier, 2)}` : "");
     });
     setText(gain, gainText(gainsOf(tensors, values.row)));
     const outside = outsideText(values.row, values.normals);
-    setText(depth, `Norm over depth${outside && ": "}${outside}`);
+    setText(depth, `Norm from input to output${outside && ": "}${outside}`);
     profile.paint(tensors, values.row, values.normals);
   }
 

@@ -15,7 +15,7 @@ const EVERY_MS = 2000;
 export function mount(element, { rows, valueOf, onPick }) {
   const list = el("ol", { class: "inspector-rows unusual-rows" });
   const note = el("p", { class: "muted" });
-  element.append(el("div", { class: "panel-head" }, el("h2", {}, "Most unusual now")), el("div", { class: "panel-body" }, note, list));
+  element.append(el("div", { class: "panel-head" }, el("h2", {}, "Most unusual now"), el("span", { class: "columns muted push", title: "How far from the layer's own normal, in robust units, and its gradient norm" }, "deviation, norm")), el("div", { class: "panel-body" }, note, list));
   let drawnAt = -Infinity;
   let nodes = [];
 
