@@ -203,6 +203,19 @@ class Capture:
             self._preclip.add(grads, norms, clipping=clipping, parameters=parameters)
             self._costs.spent += self._timer() - begun
 
+    def _on_clip(
+        self,
+        parameters: Sequence[torch.Tensor],
+        grads: Sequence[torch.Tensor],
+        norms: torch.Tensor,
+        limit: float,
+        total: torch.Tensor,
+    ) -> None:
+        if not self._inert():
+            begun = self._timer()
+            self._preclip.add_clipped(parameters, grads, norms, limit, total)
+            self._costs.spent += self._timer() - begun
+
     def _on_unscale(self, scaler: GradScaler, optimizer: Optimizer) -> None:
         scale = scale_of(scaler)
         if self._preclip.entries and scale is not None and not self._inert():
@@ -225,6 +238,7 @@ class Capture:
         return patches.Listener(
             on_norms=wrap(self._on_norms, "measuring before clipping"),
             on_clip_norm=wrap(self._preclip.clipped_by_norm, "noting a clip by norm"),
+            on_clip=wrap(self._on_clip, "noting a clip by norm"),
             on_clip_value=wrap(self._preclip.clipped_by_value, "noting a clip by value"),
             on_unscale=wrap(self._on_unscale, "noting an unscale"),
             on_scaler_step=wrap(self._on_scaler_step, "noting a scaled step"),

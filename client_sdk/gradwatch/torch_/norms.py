@@ -340,7 +340,7 @@ def _look_again(
 def _exact(view: Numbers) -> tuple[float, float, int]:
     """L2 norm, max-abs and count of non-finite elements, without overflow or underflow of the squares."""
     magnitudes = np.abs(view).ravel()
-    largest = float(magnitudes.max())
+    largest = float(magnitudes.max(initial=0.0))
     if largest == 0.0:
         return 0.0, 0.0, 0
     if math.isfinite(largest):

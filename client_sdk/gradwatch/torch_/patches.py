@@ -1,7 +1,8 @@
 """The global patches: torch's clipping functions and ``GradScaler``. There while somebody listens, gone after.
 
 A wrapped function does exactly what torch's does: it runs torch's own code (for the norm functions, that code with the
-name ``torch`` bound to a :class:`_Eavesdropper`, so that the norms it computes anyway need not be computed twice).
+name ``torch`` bound to a :class:`_Eavesdropper`, so that the norms it computes anyway need not be computed twice), or in the
+ordinary case the same operations without what is around them (:mod:`~.straight`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.utils import clip_grad
 from torch.optim import Optimizer
+
+from . import straight
 
 __all__ = ["Listener", "clipping", "listen"]
 
@@ -38,6 +41,10 @@ class Listener:
 
     on_clip_norm: Callable[[float, Tensor], object]
     """``(limit, total)``: the gradients last heard of were multiplied by ``min(1, limit / (total + 1e-6))``."""
+
+    on_clip: Callable[[Sequence[Tensor], list[Tensor], Tensor, float, Tensor], object]
+    """``(parameters, grads, norms, limit, total)``: these gradients, ``grads[k]`` that of ``parameters[k]``, are there and are
+    about to be multiplied by ``min(1, limit / (total + 1e-6))``. As ``on_norms`` and ``on_clip_norm`` together."""
 
     on_clip_value: Callable[[], object]
     """The gradients last heard of were clipped element by element."""
@@ -256,14 +263,27 @@ def _announce(parameters: Sequence[Tensor]) -> None:
         listener.on_norms(there, None, True, theirs)
 
 
+def _clip_straight(parameters: list[Tensor], grads: list[Tensor], limit: float) -> Tensor:
+    norms, total = straight.norms_and_total(grads)
+    for listener in _listeners[:]:
+        listener.on_clip(parameters, grads, norms, limit, total)
+    straight.multiply(grads, limit, total)
+    return total
+
+
 def _wrap_clip_norm(original: Function) -> Function:
     aloud = _eavesdropping(original)
+    plain = aloud is not None and straight.agrees(original)
 
     @functools.wraps(original)
     def clip_grad_norm_(*args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling() or not _listeners:
             return original(*args, **kwargs)
         first, parameters = _tensors(args, kwargs, "parameters")
+        limit = straight.limit_of(args, kwargs) if plain else None
+        grads = None if limit is None else straight.alike(parameters)
+        if limit is not None and grads is not None:
+            return _clip_straight(parameters, grads, limit)
         args, kwargs = _passed(args, kwargs, "parameters", first)
         l2 = float(_argument(args, kwargs, 2, "norm_type", 2.0)) == 2.0
         if aloud is not None and l2:

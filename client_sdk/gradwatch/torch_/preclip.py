@@ -97,6 +97,25 @@ class Preclip:
         if clipping:
             self._touched.columns.append(columns)
 
+    def add_clipped(
+        self,
+        parameters: Sequence[Tensor],
+        grads: Sequence[Tensor],
+        norms: Tensor,
+        limit: float,
+        total: Tensor,
+    ) -> None:
+        """As :meth:`add` and then :meth:`clipped_by_norm`, for plain gradients on the CPU that are multiplied right after it."""
+        if self.entries or len(self._all) != len(self._catalog) or not self._catalog.consists_of(parameters):
+            self.add(grads, norms, clipping=True, parameters=parameters)
+            self.clipped_by_norm(limit, total)
+            return
+        self._backward.poll()
+        columns = self._all
+        clip = Clip(columns, limit, Now(total.item()))
+        measured = norms_of(grads, columns, norms)
+        self.entries.append(Entry(columns, measured, self._backward.passes(columns), None, [clip]))
+
     def clipped_by_norm(self, limit: float, total: Tensor) -> None:
         """The gradients last added were multiplied by ``min(1, limit / (total + 1e-6))``."""
         number = defer(total)
