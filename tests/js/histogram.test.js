@@ -31,7 +31,7 @@ test("a sentence says what is lost", () => {
   const found = histogram({ "-20": 1, "-10": 98 }, { zero: 1 });
   assert.equal(said(found, limitOf("float16")), "1.0 % too small for float16, 1.0 % exactly zero.");
   assert.equal(said(found, limitOf("float32", 1024)), "0 % too small for float16 at a loss scale of 1,024, 1.0 % exactly zero.");
-  assert.equal(said(histogram({ "-20": 1 }), limitOf("float32")), "nothing near the limit of float32, 0 % exactly zero.");
+  assert.equal(said(histogram({ "-20": 1 }), limitOf("float32")), "Nothing near the limit of float32, 0 % exactly zero.");
   assert.equal(said(histogram({ 0: 3 }, { not_finite: 1 }), null), "0 % exactly zero, 25 % not finite.");
   assert.equal(said(histogram(), limitOf("float16")), "");
 });

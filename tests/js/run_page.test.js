@@ -66,7 +66,7 @@ test("a rule concerns a run by its globs", () => {
 });
 
 test("nested settings are laid flat in their order", () => {
-  assert.deepEqual(flatten({ lr: 0.1, data: { batch: 8, sizes: [1, 2] }, none: null }), [["lr", "0.1"], ["data.batch", "8"], ["data.sizes", "1 2"], ["none", "null"]]);
+  assert.deepEqual(flatten({ lr: 0.1, data: { batch: 8, sizes: [1, 2] }, none: null }), [["lr", "0.1"], ["data.batch", "8"], ["data.sizes", "1 2"], ["none", "none"]]);
 });
 
 test("the back-test in words", () => {

@@ -42,7 +42,7 @@ def _clip_value(facts: Facts) -> Remedy | None:
 
 
 def _lr_line(lr: float) -> str:
-    return f'for group in optimizer.param_groups: group["lr"] = {lr:.1e}'
+    return f'for group in optimizer.param_groups: group["lr"] = {lr:.2g}'
 
 
 def _lr_cut(facts: Facts) -> Remedy | None:
@@ -50,18 +50,18 @@ def _lr_cut(facts: Facts) -> Remedy | None:
         return None
     if facts.sudden_lr and facts.lr_back:
         lr = facts.lr
-        text = f"Keep the learning rate at {lr:.1e}: for a moment it was {facts.lr_change:.3g} times as high."
+        text = f"Keep the learning rate at {lr:.2g}: for a moment it was {facts.lr_change:.3g} times as high."
     elif facts.sudden_lr:
         steady = 0 < facts.lr_steady < facts.lr
         lr = facts.lr_steady if steady else facts.lr / facts.lr_change
-        text = f"Set the learning rate back from {facts.lr:.1e} to {lr:.1e}, its value before it was raised."
+        text = f"Set the learning rate back from {facts.lr:.2g} to {lr:.2g}, its value before it was raised."
     else:
         # Aim at an update of 1e-3 of the weights per step (science notes, 4.2); a blind cut is tenfold. What came to grief at the
         # start may hardly move by now: then the longest step counts.
         ratio = max(facts.ratio, facts.ratio_peak) if facts.early else facts.ratio
         factor = min(max(1e-3 / ratio, 0.01), 0.5) if ratio > 2e-3 else 0.1
         lr = facts.lr * factor
-        text = f"Lower the learning rate from {facts.lr:.1e} to {lr:.1e}"
+        text = f"Lower the learning rate from {facts.lr:.2g} to {lr:.2g}"
         if ratio > 2e-3:
             text += f"; a step {'changed' if ratio > facts.ratio else 'now changes'} the weights by {100 * ratio:.2g} %"
         text += "."
@@ -73,7 +73,7 @@ def _lr_up(facts: Facts) -> Remedy | None:
         return None
     factor = min(max(1e-3 / facts.ratio, 3.0), 1e6) if facts.ratio > 0 else 10.0
     lr = facts.lr * factor
-    text = f"Raise the learning rate from {facts.lr:.1e} to {lr:.1e}, so that a step changes the weights by about 0.1 %."
+    text = f"Raise the learning rate from {facts.lr:.2g} to {lr:.2g}, so that a step changes the weights by about 0.1 %."
     return Remedy(key="lr_up", text=text, value=lr, code=_lr_line(lr))
 
 

@@ -50,7 +50,8 @@ export function saying(histogram, limit) {
   }
   parts.push(`${percent(histogram.zero / total)} exactly zero`);
   if (histogram.not_finite > 0) parts.push(`${percent(histogram.not_finite / total)} not finite`);
-  return `${parts.join(", ")}.`;
+  const text = parts.join(", ");
+  return `${text[0].toUpperCase()}${text.slice(1)}.`;
 }
 
 /** Bars from left to right: `[{kind, count, exponent}]`, an octave's exponent that of its lower end. */

@@ -224,7 +224,7 @@ function mountPicker(store, isLog) {
     if (key === more.join("|")) return;
     key = more.join("|");
     select.hidden = more.length === 0;
-    select.replaceChildren(el("option", { value: "" }, "+ scalar"), ...more.map((name) => el("option", { value: name }, name)));
+    select.replaceChildren(el("option", { value: "" }, "+ add"), ...more.map((name) => el("option", { value: name }, name)));
   };
   const stop = store.subscribe((_, changed) => ["statistics", "scalars", "lossLog"].some((name) => changed.has(name)) && paint());
   select.hidden = true;

@@ -9,7 +9,7 @@ const COST = {
   us_per_step: ["per step", (value) => (value < 1000 ? `${formatNumber(value)}\u00a0µs` : `${formatNumber(value / 1000)}\u00a0ms`)],
   share_of_step: ["share of step time", (value) => `${formatNumber(value * 100, 2)}\u00a0%`],
   budget: ["budget", (value) => `${formatNumber(value * 100, 2)}\u00a0%`],
-  thinned: ["sampled rarer", (value) => `${formatNumber(value)}\u00a0×`],
+  thinned: ["sampled less often", (value) => `÷${formatNumber(value)}`],
   bytes_per_s: ["sent", (value) => `${formatBytes(value)}/s`],
   queue: ["waiting frames", formatCount],
   spooled: ["frames on disk", formatCount],
@@ -17,7 +17,7 @@ const COST = {
 
 /** Pairs of name and text of nested settings, in the order they came: `optimizer.lr`, `0.001`. */
 export function flatten(value, prefix = "") {
-  if (value === null || typeof value !== "object") return [[prefix, String(value)]];
+  if (value === null || typeof value !== "object") return [[prefix, value === null ? "none" : String(value)]];
   if (Array.isArray(value) && value.every((item) => item === null || typeof item !== "object")) return [[prefix, value.join(" ")]];
   return Object.entries(value).flatMap(([key, item]) => flatten(item, prefix ? `${prefix}.${key}` : key));
 }

@@ -1,4 +1,4 @@
-// The keys of the run page. They do nothing while a field has the keyboard or a dialog is open.
+// The keys of the run page. They do nothing while a field has the keyboard or a dialog or menu is open.
 
 import { addKeys, typing } from "./keys.js";
 
@@ -14,7 +14,7 @@ export function mount(acts, owner) {
   };
   addKeys(Object.values(table).map(([, key, meaning]) => [key, meaning]));
   const onKey = (event) => {
-    if (typing(event) || document.querySelector("dialog[open]")) return;
+    if (typing(event) || document.querySelector("dialog[open], :popover-open")) return;
     const [act] = table[event.key.toLowerCase()] ?? [];
     if (!act) return;
     event.preventDefault();

@@ -66,6 +66,8 @@ export function sparkline({ width = 110, height = 26, log = false } = {}) {
     draw(points) {
       const path = sparkPath(points, { width, height, log });
       line.setAttribute("d", path.d);
+      // Neighbours touch: a stretch without numbers is one block.
+      bad.style.strokeWidth = Math.max(2, width / points.length + 0.5);
       bad.setAttribute("d", path.bad.map((x) => `M${x.toFixed(1)} 0V${height}`).join(""));
       dot.setAttribute("r", path.dot ? 2 : 0);
       if (!path.dot) return;

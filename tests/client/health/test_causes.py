@@ -36,7 +36,7 @@ def test_a_raised_rate_is_named_with_the_rate_to_go_back_to() -> None:
     assert found.causes[0].confidence > 0.6
     assert "the learning rate was raised shortly before" in found.causes[0].supporting
     assert found.remedies[0].value == pytest.approx(1e-3)
-    assert found.remedies[0].code == 'for group in optimizer.param_groups: group["lr"] = 1.0e-03'
+    assert found.remedies[0].code == 'for group in optimizer.param_groups: group["lr"] = 0.001'
 
 
 def test_a_checkpoint_is_named_only_if_it_was_marked_before_the_trouble() -> None:
