@@ -224,7 +224,13 @@ class Desk:
         case = self.cases[identity] = Case(incident, memory.step, finding.tensors, refine_at)
         self.opened += 1
         taken = self._take_over(finding, incident)
-        case.incident = dataclasses.replace(incident, evidence=(*incident.evidence, *taken)[:8])
+        # What has become part of this one can't explain it: nobody would be told of either.
+        gone = any(i.id == incident.caused_by and i.merged_into == identity for i in self.all())
+        case.incident = dataclasses.replace(
+            incident,
+            evidence=(*incident.evidence, *taken)[:8],
+            caused_by="" if gone else incident.caused_by,
+        )
         self._explain(case, finding, memory, layout)
         self.changed.append(case.incident)
 

@@ -180,3 +180,15 @@ def test_a_first_overshoot_that_comes_back_is_not_told() -> None:
         track.learn(step, value)
         levels.append(track.level)
     assert max(levels) < ELEVATED
+
+
+def test_a_spike_that_became_part_of_a_divergence_does_not_explain_it() -> None:
+    """What is explained by another incident rings no alert: the one told of must stand alone."""
+    story = Story(400, seed=4)
+    story.norms[250] *= 10
+    story.loss[252:] *= np.exp(np.minimum(0.1 * np.arange(148), 5.0))
+    monitor = story.watch()
+    (shown,) = told(monitor)
+    (spike,) = [i for i in monitor.incidents if i.kind == "spike"]
+    assert (shown.kind, shown.severity, shown.caused_by) == ("diverging", "critical", "")
+    assert spike.merged_into == shown.id
