@@ -335,7 +335,6 @@ SETTINGS: Final = (
                 "clip_grad_value_",
                 lambda b: _loop(b, clip=lambda m: nn.utils.clip_grad_value_(m.parameters(), 1e-3)),
             ),
-            ("total_norm", "get_total_norm, clip_grads_with_norm_", lambda b: _loop(b, clip=_total_norm)),
             ("by_hand", "clipped by hand (seen after it)", lambda b: _loop(b, clip=_by_hand, told=False)),
             (
                 "fused",
@@ -373,6 +372,12 @@ SETTINGS: Final = (
             ("reloaded", "reloaded, moved, deep-copied", _reloaded),
             ("threads", "two threads that train", _threads),
         )
+    ),
+    Setting(
+        key="total_norm",
+        title="get_total_norm, clip_grads_with_norm_",
+        train=lambda b: _loop(b, clip=_total_norm),
+        lacks=lambda device: "" if hasattr(nn.utils, "get_total_norm") else "torch has it from 2.6 on",
     ),
     _compiled_row("compiled", "torch.compile of the model", forward=True),
     _compiled_row("compiled_step", "torch.compile of the step", update=True),

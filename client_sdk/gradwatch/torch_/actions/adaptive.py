@@ -13,7 +13,7 @@ from torch import Tensor
 from ...errors import ConfigError
 from ..patches import clipping
 from ..scalars import Later, Now, defer
-from .clip import Parameters, clip_grad_norm_, tensors_of, whole
+from .clip import Parameters, clip_grad_norm_, tensors_of, total_norm, whole
 from .record import Action
 from .rules import NormLevel
 
@@ -92,8 +92,7 @@ class AdaptiveClip:
         tensors = tensors_of(parameters)
         if limit is None:
             grads = [tensor.grad for tensor in tensors if tensor.grad is not None]
-            measure: Any = torch.nn.utils.get_total_norm
-            total: Tensor = measure(grads)
+            total = total_norm(grads)
         else:
             total = clip_grad_norm_(tensors, limit)
         number = defer(whole(total))

@@ -31,7 +31,7 @@ from ..scalars import Flag, Later, Now, defer
 from ..scaling import SKIPS
 from . import agree
 from .adaptive import AdaGC, AdaptiveClip
-from .clip import whole
+from .clip import total_norm, whole
 from .parts import SEVERITIES, CutLR, SkipNonFinite, StopOn, Trouble
 from .rates import Rates
 from .record import Action, Budget, Purse
@@ -211,8 +211,7 @@ class Guard:
             seen = clip(parameters, step=self._step)
             total = seen if total is None else total
         if total is None:
-            measure: Any = torch.nn.utils.get_total_norm
-            total = measure([p.grad for p in parameters])
+            total = total_norm([p.grad for p in parameters if p.grad is not None])
         return whole(total)
 
     def _decide(self, optimizer: Optimizer, total: Tensor) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 import gradwatch
 from gradwatch.errors import ConfigError
 from gradwatch.torch_.actions import Action, AdaGC, AdaptiveClip
+from gradwatch.torch_.actions.clip import total_norm
 
 from ..conftest import Watch, close, mlp, reference
 
@@ -54,6 +55,16 @@ def test_drop_in_to_the_bit(
     mine, other = ours(model, *arguments), original(twin.parameters(), *arguments)
     assert (mine is None and other is None) or torch.equal(mine, other)
     assert all(torch.equal(a, b) for a, b in zip(grads(model), grads(twin), strict=True))
+
+
+def test_the_total_norm_where_torch_has_no_function_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = mlp()
+    backward(model)
+    monkeypatch.delattr(nn.utils, "get_total_norm", raising=False)
+    expected = math.sqrt(sum(grad.double().pow(2).sum().item() for grad in grads(model)))
+    assert float(total_norm(grads(model))) == pytest.approx(expected)
+    assert float(total_norm([])) == 0
+    assert float(AdaptiveClip()(model)) == pytest.approx(expected)
 
 
 def test_adaptive_limits_a_spike_to_the_usual_and_tells_once() -> None:
