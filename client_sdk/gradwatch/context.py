@@ -1,10 +1,11 @@
-"""What is captured when a run starts: configuration, command line, git, versions, host, scheduler. Never fails, never long.
+"""What is captured when a run starts: who, configuration, command line, git, versions, host, scheduler. Never fails, never long.
 
 Each probe stands alone: one that fails leaves its part out. torch is asked only if the script has imported it.
 """
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import platform
@@ -23,6 +24,9 @@ from .shield import Shield
 __all__ = ["collect"]
 
 GIT_TIMEOUT_S: Final = 0.15
+LONGEST_WHO: Final = 64
+"""Most characters of a user's name."""
+
 _LAUNCHER: Final = ("SLURM_", "TORCHELASTIC_", "PBS_", "LSB_", "OMPI_COMM_WORLD_")
 _LAUNCHER_NAMES: Final = (
     "RANK",
@@ -56,6 +60,7 @@ def collect(
     beside = beside or Neighbours([])
     config = beside.config if config is None else config
     probes: dict[str, Callable[[], Any]] = {
+        "who": lambda: _who(environ),
         "config": lambda: masked(plain(as_mapping(config))) if config is not None else None,
         "trackers": beside.describe,
         "argv": lambda: mask_argv(argv),
@@ -108,6 +113,18 @@ def _bounded(found: dict[str, Any]) -> dict[str, Any]:
         found[largest] = {"left out": f"{sizes[largest]:,} bytes"}
         sizes[largest] = 64
     return found
+
+
+def _who(environ: Mapping[str, str]) -> str:
+    """``GRADWATCH_USER``, where "" stands for nobody, or else the name of the account. Never an address: of ``ann@example.org``
+    only ``ann`` is taken. An account without a name is one of nobody (the error differs by Python version)."""
+    given = environ.get("GRADWATCH_USER")
+    if given is None:
+        try:
+            given = getpass.getuser()
+        except (OSError, KeyError, ImportError):
+            return ""
+    return given.strip().partition("@")[0][:LONGEST_WHO]
 
 
 def _git() -> dict[str, Any]:

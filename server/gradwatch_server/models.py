@@ -40,7 +40,7 @@ FLAG_ZERO: Final = 8
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """One training run. ``error`` and ``context`` are never shown to a share link as they are."""
+    """One training run. ``error``, ``context`` and ``who`` are never shown to a share link as they are."""
 
     id: str
     project: str
@@ -64,6 +64,8 @@ class Run:
     lost_frames: int = 0
     tags: tuple[str, ...] = ()
     notes: str = ""
+    who: str = ""
+    """Whose account started it, "" where that was not told."""
     tensor_count: int = 0
     summary: dict[str, float] = field(default_factory=dict)
     """Newest value of run-level statistics (loss, global_grad_norm, ...) for lists."""

@@ -10,8 +10,8 @@ from .models import Run
 
 __all__ = ["PRIVATE", "run_plain", "status_plain"]
 
-PRIVATE: Final = ("context", "error", "reason", "notes")
-"""Fields of a run that a share link never shows: host, arguments, paths, exception texts, words among colleagues."""
+PRIVATE: Final = ("context", "error", "reason", "notes", "who")
+"""Fields of a run that a share link never shows: host, arguments, paths, exception texts, words among colleagues, who they are."""
 
 _STATUS: Final = (
     "state",
@@ -33,7 +33,7 @@ def run_plain(run: Run, *, full: bool) -> dict[str, Any]:
     """The run. Unless ``full``, the fields of :data:`PRIVATE` are there but empty."""
     plain: dict[str, Any] = to_plain(run)
     if not full:
-        plain.update(context={}, error=None, reason="", notes="")
+        plain.update(context={}, error=None, reason="", notes="", who="")
     return plain
 
 

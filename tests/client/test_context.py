@@ -101,6 +101,26 @@ def test_command_lines_lose_their_secrets() -> None:
     ]  # fmt: skip
 
 
+def test_who_started_it_is_a_name_and_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "ann@example.org")
+    assert context.collect(None, {}, [])["who"] == "ann"
+    assert context.collect(None, {"GRADWATCH_USER": " the sweep "}, [])["who"] == "the sweep"
+    assert len(context.collect(None, {"GRADWATCH_USER": "x" * 100}, [])["who"]) == 64
+    assert "who" not in context.collect(None, {"GRADWATCH_USER": ""}, [])
+
+
+@pytest.mark.parametrize("error", [OSError, KeyError, ImportError])
+def test_an_account_without_a_name_is_of_nobody(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def nameless() -> str:
+        raise error("no such user")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    assert "who" not in context.collect(None, {}, [])
+
+
 def test_launcher_variables_without_secrets() -> None:
     environ = {"SLURM_JOB_ID": "7", "SLURM_JWT_TOKEN": "x", "RANK": "0", "HOME": "/home/me"}
     assert context.collect(None, environ, [])["launcher"] == {

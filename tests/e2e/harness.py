@@ -141,6 +141,7 @@ class Trainer:
             "GRADWATCH_SERVER": server.url,
             "GRADWATCH_TOKEN": server.token,
             "GRADWATCH_DIR": str(folder / f"{name}.client"),
+            "GRADWATCH_USER": "ann",
         }
         self.log = folder / f"{name}.log"
         with self.log.open("wb") as log:

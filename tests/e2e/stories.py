@@ -90,6 +90,7 @@ def _story(
             "git": {"commit": "4f2c19ab7d00", "branch": "main", "dirty": True},
             "argv": ["train.py", "--lr", "3e-4"],
             "host": "trainer-1",
+            "who": "ann",
         },
         **{"project": "gallery", **about},
     )

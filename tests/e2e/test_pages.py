@@ -74,6 +74,17 @@ def test_filters_stand_in_the_address(owner: Watched, training: Trainer) -> None
     expect(page.locator("tr[data-run]")).to_have_count(1)
 
 
+def test_runs_are_found_by_who_started_them(owner: Watched, training: Trainer) -> None:
+    page = owner.open("/")
+    expect(page.locator(row(training)).locator(".run-who")).to_have_text("ann")
+    page.get_by_role("searchbox").fill("who:bob")
+    expect(page.locator("#none")).to_be_visible()
+    page.get_by_role("searchbox").fill("who:ann")
+    expect(page.locator(row(training))).to_be_visible()
+    page = owner.open(f"/runs/{training.run_id}")
+    expect(page.get_by_role("region", name="About this run")).to_contain_text(re.compile("by\\s*ann"))
+
+
 def test_a_run_ends_gets_a_name_is_compared_and_goes(
     server: Server, owner: Watched, training: Trainer, train: StartTrainer
 ) -> None:

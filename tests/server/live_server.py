@@ -124,7 +124,7 @@ def hello(run_id: str = "run-1", **changes: Any) -> Hello:
         "stream": "stream of " + run_id,
         "segment": "segment of " + run_id,
         "started_at": 1_700_000_000.0,
-        "context": {"host": "secret-host", "argv": ["train.py"]},
+        "context": {"host": "secret-host", "argv": ["train.py"], "who": "secret-ann"},
     }
     return Hello(**{**fields, **changes})
 

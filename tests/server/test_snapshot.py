@@ -91,7 +91,7 @@ def test_a_range_is_shown_at_its_own_width(server: Running) -> None:
 
 def test_it_holds_no_more_than_a_link_shows(server: Running) -> None:
     text = snapshot(server)
-    for secret in ("secret-host", "train.py", "among us", server.services.token):
+    for secret in ("secret-host", "secret-ann", "train.py", "among us", server.services.token):
         assert secret not in text
     with server.owner() as api:
         token = api.post("/api/v1/shares", json={"run": "run-1"}).json()["token"]

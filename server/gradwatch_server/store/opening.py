@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, func, select
 
@@ -25,6 +26,9 @@ from .tail import unpack
 
 __all__ = ["OpenedStream", "begin", "checked", "hash_of", "load_live", "open_stream"]
 
+
+LONGEST_WHO: Final = 64
+"""Most characters that are kept of the name of who started a run."""
 
 _APART_S: Final = 0.001
 """Segments whose clocks disagree begin at least this far apart."""
@@ -95,6 +99,12 @@ def hash_of(run_key: str) -> str:
     return hashlib.sha256(run_key.encode()).hexdigest()
 
 
+def _who(context: Mapping[str, Any]) -> str:
+    """Whose account started the run, as the client says: a short name, or nothing."""
+    who = context.get("who")
+    return who[:LONGEST_WHO] if isinstance(who, str) else ""
+
+
 def _new_run(conn: Connection, hello: Hello, key_hash: str, now: float) -> LiveRun:
     run = Run(
         id=hello.run_id,
@@ -105,6 +115,7 @@ def _new_run(conn: Connection, hello: Hello, key_hash: str, now: float) -> LiveR
         last_time=0.0,
         last_seen=now,
         context=hello.context,
+        who=_who(hello.context),
     )
     no = writes.insert_run(conn, run, key_hash, hello.optimizers)
     return LiveRun(no, run, {}, {}, {})

@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 _RUN_COLUMNS: Final = [column for column in t.runs.c if column.name not in ("key_hash", "optimizers")]
+_WHO: Final = "who:"
 _PLAIN: Final = [
     "id",
     "project",
@@ -59,6 +60,7 @@ def run_of(row: Row[Any]) -> Run:
         cost=numbers(fields["cost"]),
         tags=tuple(from_json(fields["tags"])),
         summary=numbers(fields["summary"]),
+        who=fields["who"] or "",
     )
 
 
@@ -74,11 +76,12 @@ def find_runs(
     state: str | None,
     text: str,
     ids: Collection[str] | None,
+    by_who: bool = True,
     limit: int,
     offset: int,
 ) -> tuple[list[Run], int]:
-    """Runs, the newest first, and how many there are without ``limit``. Each word of ``text`` must be in a name, id, tag or
-    project, in any case."""
+    """Runs, the newest first, and how many there are without ``limit``. Each word of ``text`` must be in a name, id, tag,
+    project or, with ``by_who``, the name of who started it, in any case; ``who:ann`` looks at the latter only."""
     c = t.runs.c
     wanted: list[ColumnElement[bool]] = []
     if project is not None:
@@ -88,9 +91,12 @@ def find_runs(
     if ids is not None:
         wanted.append(c.id.in_(list(ids)))
     for word in text.split():
-        wanted.append(
-            or_(*(column.icontains(word, autoescape=True) for column in (c.name, c.id, c.project, c.tags)))
+        who = word[len(_WHO) :] if by_who and word.casefold().startswith(_WHO) else None
+        columns = (
+            [c.who] if who is not None else [c.name, c.id, c.project, c.tags, *([c.who] if by_who else [])]
         )
+        part = word if who is None else who
+        wanted.append(or_(*(column.icontains(part, autoescape=True) for column in columns)))
     where = and_(True, *wanted)
     total = conn.execute(select(func.count()).select_from(t.runs).where(where)).scalar_one()
     rows = conn.execute(

@@ -20,7 +20,7 @@ from .sqlite_file import MOUNTS, FileLock, network_file_system
 
 __all__ = ["HEAD", "metadata", "open_database", "open_reader"]
 
-HEAD: Final = "0004"
+HEAD: Final = "0005"
 """The newest migration in :mod:`.migrations`."""
 
 TABLE_MODULES: Final = (tables, alert_tables, health_tables, token_tables, audit_tables)

@@ -152,7 +152,7 @@ class Store:
         offset: int = 0,
         ids: Collection[str] | None = None,
     ) -> list[Run]:
-        """Runs, the newest first. Each word of ``text`` must be in name, id, project or tags."""
+        """Runs, the newest first. Each word of ``text`` must be in name, id, project, tags or who started it."""
         return self.page(project=project, state=state, text=text, limit=limit, offset=offset, ids=ids).runs
 
     def page(
@@ -164,12 +164,20 @@ class Store:
         limit: int = 200,
         offset: int = 0,
         ids: Collection[str] | None = None,
+        by_who: bool = True,
     ) -> RunPage:
         """As :meth:`runs`, with the number of all that match and the revision at which that holds."""
 
         def work(conn: Connection) -> RunPage:
             runs, total = queries.find_runs(
-                conn, project=project, state=state, text=text, ids=ids, limit=limit, offset=offset
+                conn,
+                project=project,
+                state=state,
+                text=text,
+                ids=ids,
+                by_who=by_who,
+                limit=limit,
+                offset=offset,
             )
             return RunPage(runs, total, queries.revision(conn))
 

@@ -80,6 +80,7 @@ runs: Final = Table(
     Column("lost_frames", BigInteger, nullable=False),
     Column("tags", Text, nullable=False),
     Column("notes", Text, nullable=False),
+    Column("who", String(64)),
     Column("tensor_count", Integer, nullable=False),
     Index(None, "project", "created_at"),
     Index(None, "state", "last_seen"),

@@ -79,6 +79,7 @@ def insert_run(conn: Connection, run: Run, key_hash: str, optimizers: Sequence[d
         "optimizers": to_json(optimizers),
         "tags": to_json(run.tags),
         "notes": run.notes,
+        "who": run.who,
         **_streamed(run),
     }
     return int(conn.execute(insert(t.runs).values(values).returning(t.runs.c.no)).scalar_one())

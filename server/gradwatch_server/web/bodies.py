@@ -46,7 +46,7 @@ class ErrorReply(BaseModel):
 
 
 class RunOut(BaseModel):
-    """One training run. To share links, context, error, reason and notes are empty."""
+    """One training run. To share links, context, error, reason, notes and who are empty."""
 
     id: str
     project: str
@@ -67,6 +67,7 @@ class RunOut(BaseModel):
     lost_frames: int
     tags: list[str]
     notes: str
+    who: str = Field(description="Whose account started it; empty where that was not told.")
     tensor_count: int
     summary: dict[str, Number] = Field(description="Newest value of each run-level statistic.")
 

@@ -42,7 +42,13 @@ async def list_runs(
     viewer: CurrentViewer,
     project: Annotated[str | None, Query(description="Only this project.")] = None,
     state: Annotated[RunState | None, Query(description="Only in this state.")] = None,
-    q: Annotated[str, Query(max_length=500, description="Words in name, id, tag or project.")] = "",
+    q: Annotated[
+        str,
+        Query(
+            max_length=500,
+            description="Words in name, id, tag, project or who started it; `who:ann` for the latter only.",
+        ),
+    ] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
     offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
 ) -> Response:
@@ -52,7 +58,9 @@ async def list_runs(
     store = services.store
 
     def read() -> dict[str, Any]:
-        found = store.page(project=project, state=state, text=q, limit=limit, offset=offset, ids=only)
+        found = store.page(
+            project=project, state=state, text=q, limit=limit, offset=offset, ids=only, by_who=viewer.may_edit
+        )
         sizes = store.sizes()
         reply = {
             "runs": [run_plain(run, full=viewer.may_edit) for run in found.runs],

@@ -40,11 +40,12 @@ export function mount(element, store) {
 
   function sections(run, lag) {
     const made = [["started", formatTime(run.created_at), formatUtc(run.created_at)]];
+    if (run.who) made.push(["by", run.who]);
     if (run.finished_at) made.push(["ran for", formatDuration(run.finished_at - run.created_at)]);
     made.push(["tensors", formatCount(run.tensor_count)]);
     if (run.tags?.length) made.push(["tags", run.tags.join(", ")]);
     if (run.notes) made.push(["notes", run.notes]);
-    const { config, git, argv, ...rest } = run.context ?? {};
+    const { config, git, argv, who: _, ...rest } = run.context ?? {};
     if (git && gitText(git)) made.push(["git", gitText(git)]);
     if (argv) made.push(["command", [].concat(argv).join(" ")]);
     const parts = [["About this run", made]];

@@ -21,7 +21,7 @@ const FIELDS = [
 
 export function mount(element, store, { onFilters, onView }) {
   let query = readQuery(FIELDS, location.search);
-  const search = el("input", { type: "search", placeholder: "Search runs", "aria-label": "Search names, tags and notes", "aria-keyshortcuts": "/" });
+  const search = el("input", { type: "search", placeholder: "Search runs", title: "Words in name, project, tag or who started it; who:ann for one person's", "aria-label": "Search names, tags and people", "aria-keyshortcuts": "/" });
   const project = el("select", { "aria-label": "Project" });
   const state = el("select", { "aria-label": "State" }, el("option", { value: "" }, "Any state"), ...STATES.map((name) => el("option", {}, name)));
   const sort = el("select", { "aria-label": "Sort by" }, ...Object.entries(SORTS).map(([key, { label }]) => el("option", { value: key }, `Sort: ${label}`)));

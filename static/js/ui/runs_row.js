@@ -29,6 +29,7 @@ function rowParts(run, { owner }) {
     chip: el("span", { class: "chip" }),
     name: el("a", { class: "run-name ellipsis" }),
     tags: el("span", { class: "run-tags" }),
+    who: el("span", { class: "run-who muted" }),
     sentence: el("span", { class: "run-sentence muted ellipsis" }),
     normText: el("span", { class: "num" }),
     norm: sparkline({ log: true }),
@@ -45,7 +46,7 @@ function rowParts(run, { owner }) {
 }
 
 function rowElement(run, parts, { owner }) {
-  const what = el("div", { class: "run-what" }, el("div", { class: "run-title" }, parts.chip, parts.name, parts.tags), parts.sentence);
+  const what = el("div", { class: "run-what" }, el("div", { class: "run-title" }, parts.chip, parts.name, parts.tags, parts.who), parts.sentence);
   return el(
     "tr",
     { "data-run": run.id },
@@ -71,6 +72,8 @@ function paint(parts, element, run, now, { base, knownOf }) {
   setAttribute(parts.name, "title", run.name);
   setAttribute(parts.name, "href", `${base}/runs/${encodeURIComponent(run.id)}`);
   paintTags(parts.tags, run.tags ?? []);
+  setText(parts.who, run.who ?? "");
+  setAttribute(parts.who, "title", run.who ? `Started by ${run.who}` : null);
   const { text, tone } = standingOf(run, now, knownOf(run.id));
   setAttribute(parts.sentence, "data-tone", tone || null);
   setText(parts.sentence, [text, run.notes].filter(Boolean).join(" "));

@@ -209,6 +209,19 @@ def test_runs_are_found_by_project_state_and_words(store: Store) -> None:
         store.update_run("unknown", notes="x").result(WAIT)
 
 
+def test_runs_are_found_by_who_started_them(store: Store) -> None:
+    opened(store, context={"who": "Ann", "host": {"name": "bob-1"}})
+    opened(store, run_id="annual", stream="s1", context={"who": "bob" * 100})
+    opened(store, run_id="c", stream="s2", context={"who": {"name": "ann"}})
+    assert [run.who for run in store.runs(text="who:ann")] == ["Ann"]
+    assert {run.id for run in store.runs(text="ann")} == {"digits-1", "annual"}
+    assert [run.who for run in store.runs(text="who:bob")] == [("bob" * 100)[:64]]
+    assert store.runs(text="who:ann who:bob") == []
+    assert [run.id for run in store.page(text="ann", by_who=False).runs] == ["annual"]
+    assert store.page(text="who:ann", by_who=False).runs == []
+    assert store.runs(ids={"c"})[0].who == ""
+
+
 def test_a_deleted_run_is_gone(store: Store) -> None:
     stream = opened(store).stream
     store.append(stream, [declared(), batch(1, 0, np.ones((3, 4), np.float32))]).done.result(WAIT)

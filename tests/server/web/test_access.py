@@ -26,7 +26,7 @@ OPEN = {
 }
 """What nobody needs to be known for. The POSTs check a proof of their own."""
 
-SECRETS = ("secret-host", "train.py", "Traceback", "token_hash")
+SECRETS = ("secret-host", "secret-ann", "train.py", "Traceback", "token_hash")
 
 
 def operations() -> list[tuple[str, str, dict[str, Any]]]:

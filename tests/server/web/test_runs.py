@@ -91,7 +91,8 @@ def test_a_run_says_what_can_be_asked_of_it(api: httpx.Client) -> None:
     assert found.run.name == "<script>alert(1)</script>"
     assert (found.run.last_step, found.tensor_count) == (3, 3)
     assert found.run.summary["loss"] == 0.25
-    assert found.run.context == {"host": "secret-host", "argv": ["train.py"]}
+    assert found.run.context == {"host": "secret-host", "argv": ["train.py"], "who": "secret-ann"}
+    assert found.run.who == "secret-ann"
     assert {(statistic.name, statistic.scope) for statistic in found.statistics} == {
         ("grad_norm", "tensor"),
         ("grad_norm", "group"),

@@ -62,6 +62,8 @@ def test_a_link_shows_its_run_and_nothing_else(server: Running) -> None:
         assert (run["id"], run["context"]) == ("run-1", {})
         assert viewer.get("/api/v1/runs/run-2").status_code == 404
         assert [r["id"] for r in viewer.get("/api/v1/runs").json()["runs"]] == ["run-1"]
+        for guess in ("secret-ann", "who:secret-ann", "who:"):
+            assert viewer.get("/api/v1/runs", params={"q": guess}).json()["runs"] == [], guess
         for path in ("/shares", "/rules", "/rules/kinds"):
             assert viewer.get(f"/api/v1{path}").status_code == 403
         for path in ("/shares", "/rules", "/rules/preview"):
