@@ -21,7 +21,7 @@ from .alert_plain import alert_plain, rule_plain
 from .alert_seams import Announce, Messenger, Unsaved
 from .alerts.defaults import DEFAULT_RULES
 from .alerts.engine import Engine, Outcome
-from .alerts.incidents import alert_of, concerns
+from .alerts.incidents import alert_of, closed_as, concerns
 from .alerts.state import ALL, FRESH
 from .alerts.validation import RuleInvalid, parse_rule
 from .errors import Invalid, NotFound, TooMany
@@ -120,18 +120,18 @@ class Alerting:
             self._keep(past.run.id, outcome)
 
     def incident_found(self, run_id: str, incident: Mapping[str, Any]) -> None:
-        """The health engine found or changed an incident: rules that wait for such a one open an alert, or close it."""
+        """The health engine found or changed an incident: rules that wait for such a one open an alert, or close it. It judges a
+        little later than rules do: an alert about a run that has ended meanwhile, as by a NaN, is told, and closed like others."""
+        ended = self._engine.ended(run_id)
         for rule in self._engine.about(run_id):
             if concerns(rule, incident):
-                self._spawn(self._keep_incident(alert_of(rule, run_id, incident)))
+                alert = alert_of(rule, run_id, incident)
+                if ended is not None:
+                    alert = closed_as(alert, ended.last_step, self._clock(), "run ended")
+                self._spawn(self._keep_incident(alert))
             elif rule.condition == "incident" and incident["merged_into"]:
                 alert = alert_of(rule, run_id, incident)
-                merged = replace(
-                    alert,
-                    cleared_step=alert.cleared_step or alert.opened_step,
-                    cleared_time=self._clock(),
-                    reason="part of another incident",
-                )
+                merged = closed_as(alert, alert.opened_step, self._clock(), "part of another incident")
                 self._spawn(self._keep_incident(merged, new=False))
 
     async def _keep_incident(self, alert: Alert, *, new: bool = True) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from ..models import GroupInfo, InstanceState, Rule, RuleState, Run, StoredBlock, TensorInfo, Transition
 from .globs import matches, matching
@@ -17,6 +18,8 @@ from .state import ALL, restore_watch, watch_state
 from .watch import Watch
 
 _RANK: dict[InstanceState, int] = {"normal": 0, "pending": 1, "recovering": 2, "firing": 3}
+_ENDED_KEPT: Final = 256
+"""Ended runs of which something may still be found."""
 
 
 @dataclass(slots=True)
@@ -123,6 +126,7 @@ class Engine:
     def __init__(self, rules: Iterable[Rule] = ()) -> None:
         self._rules: dict[str, Rule] = {rule.id: rule for rule in rules}
         self._runs: dict[str, _RunWatch] = {}
+        self._ended: dict[str, Run] = {}
 
     @property
     def rules(self) -> list[Rule]:
@@ -134,9 +138,14 @@ class Engine:
         return run_id in self._runs
 
     def about(self, run_id: str) -> list[Rule]:
-        """The rules that are about a run that is known."""
+        """The rules that are about a run that is known, or was until it ended."""
         watch = self._runs.get(run_id)
-        return [] if watch is None else [rule for rule in self._rules.values() if applies(rule, watch.run)]
+        run = self._ended.get(run_id) if watch is None else watch.run
+        return [] if run is None else [rule for rule in self._rules.values() if applies(rule, run)]
+
+    def ended(self, run_id: str) -> Run | None:
+        """A run that was known until it ended; of many, one of the last."""
+        return self._ended.get(run_id)
 
     def observe(
         self,
@@ -162,6 +171,7 @@ class Engine:
         watch = self._runs.get(run.id)
         if watch is None:
             watch = self._runs[run.id] = _RunWatch(run)
+            self._ended.pop(run.id, None)
             for rule in self._rules.values():
                 if applies(rule, run):
                     watch.add(rule)
@@ -217,6 +227,9 @@ class Engine:
         outcome = Outcome()
         watch = self._runs.pop(run.id, None)
         if watch is not None:
+            self._ended[run.id] = run
+            if len(self._ended) > _ENDED_KEPT:
+                del self._ended[next(iter(self._ended))]
             for one in watch.watches():
                 outcome.add(one.reset(run.last_step, run.last_time, "run ended"))
         return outcome
@@ -233,6 +246,7 @@ class Engine:
     def forget_run(self, run_id: str) -> None:
         """The run was deleted."""
         self._runs.pop(run_id, None)
+        self._ended.pop(run_id, None)
 
     def worst(self, rule_id: str) -> InstanceState:
         """State of a rule: that of its worst instance in any run."""

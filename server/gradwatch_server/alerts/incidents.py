@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from ..models import Alert, Rule, Severity
 from .globs import matches
 from .ledger import WORST
 
-__all__ = ["RANK", "alert_of", "concerns"]
+__all__ = ["RANK", "alert_of", "closed_as", "concerns"]
 
 RANK: Final[dict[str, int]] = {"info": 0, "warning": 1, "critical": 2}
 """Severities in their order."""
@@ -46,3 +47,9 @@ def alert_of(rule: Rule, run_id: str, incident: Mapping[str, Any]) -> Alert:
         worst=tuple(layer for layer in layers if layer)[:WORST],
         sentence=incident["sentence"],
     )
+
+
+def closed_as(alert: Alert, step: int, now: float, reason: str) -> Alert:
+    """The alert closed for ``reason`` at Unix time ``now``, at ``step`` unless its incident closed before."""
+    at = step if alert.cleared_step is None else alert.cleared_step
+    return replace(alert, cleared_step=at, cleared_time=now, reason=reason)

@@ -22,13 +22,13 @@ def server(tmp_path: Path) -> Iterator[Running]:
 
 
 def sick(server: Running) -> dict[str, Any]:
-    """The gravest incident of a run that became NaN, and goes on: rules are silent about one that has ended."""
+    """The gravest incident of a run that became NaN and ended, once an alert tells of it."""
     with Trainer(server, hello()) as trainer:
         trainer.send(schema(NAMES))
-        trainer.wait_acked(send(trainer, 0, STEPS, 1))
-        told = judged(server, STEPS - 1)
-        with server.owner() as api:
-            alerts_of(api)
+        trainer.finish(send(trainer, 0, STEPS, 1))
+    told = judged(server, STEPS - 1)
+    with server.owner() as api:
+        alerts_of(api)
     assert told["health"]["state"] == "critical"
     found = told["incidents"]
     return next(one for one in found if one["kind"] == "nonfinite" and one["first_step"] == BAD)

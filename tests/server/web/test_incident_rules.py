@@ -55,3 +55,28 @@ def test_an_incident_that_is_part_of_another_closes_its_alert(tmp_path: Path) ->
         server.on_loop(lambda: alerting.incident_found("run-1", incident(merged_into="i0")))
         closed = hear(page, "alert")
         assert (closed["id"], closed["reason"]) == (opened["id"], "part of another incident")
+
+
+def test_what_is_found_of_a_run_that_has_just_ended_is_told_and_closed(tmp_path: Path) -> None:
+    with http_sink() as sink, serving(tmp_path, notify_allow=("127.0.0.1",)) as server, server.owner() as api:
+        api.post("/api/v1/channels", json={"kind": "webhook", "address": sink.url})
+        with Trainer(server, hello()) as trainer, Page(server) as page:
+            page.say(type="follow", run="run-1")
+            trainer.send(schema(), losses(1, 0, 1.0))
+            trainer.finish(2)
+            alerting = server.services.alerting
+            for _ in range(2):
+                server.on_loop(lambda: alerting.incident_found("run-1", incident()))
+            alert = hear(page, "alert")
+            assert (alert["severity"], alert["reason"], alert["cleared_step"]) == ("critical", "run ended", 0)
+            assert [body["kind"] for body in sink.wait(2)] == ["fired", "cleared"]
+        assert len(api.get("/api/v1/alerts").json()["alerts"]) == 1
+
+
+def test_old_runs_are_not_told_of_again(tmp_path: Path) -> None:
+    with serving(tmp_path) as server, Trainer(server, hello()) as trainer:
+        trainer.send(schema(), losses(1, 0, 1.0))
+        trainer.finish(2)
+    with serving(tmp_path) as server, server.owner() as api:
+        server.on_loop(lambda: server.services.alerting.incident_found("run-1", incident()))
+        assert api.get("/api/v1/alerts").json()["alerts"] == []
