@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from playwright.sync_api import expect
 
+from . import stories
 from .harness import Server, Trainer, Watched
+from .wire import send
 
 StartTrainer = Callable[[Server, str], Trainer]
 Watch = Callable[..., Watched]
@@ -124,6 +127,18 @@ def compare(owner: Watched, trainers: list[Trainer]) -> None:
     expect(page.locator("#verdict thead .compare-name")).to_have_count(len(trainers))
     expect(page.locator("#norm path.js-line")).not_to_have_count(0)
     page.close()
+
+
+def test_the_comparison_tells_the_exact_step_of_one_nan_in_a_long_run(owner: Watched, server: Server) -> None:
+    calm, story = (
+        stories.healthy("fifteen thousand", 1, 15_000),
+        stories.healthy("one bad step", 1, 15_000, 2),
+    )
+    norms, whole = story.series[0].values, story.series[1].values
+    norms[13_337, 4] = whole[13_337] = np.nan
+    page = owner.open(f"/compare?run={send(server, calm)}&run={send(server, story)}")
+    line = page.locator("#verdict tr", has=page.get_by_role("rowheader", name="First NaN or Inf"))
+    expect(line.get_by_role("cell")).to_have_text(["none", "step 13,337"])
 
 
 @pytest.mark.parametrize("phone", [False, True], ids=["desk", "phone"])

@@ -87,9 +87,24 @@ def test_rarer_colours_are_kept_in_the_address_and_what_is_not_sampled_stays_emp
     }"""
     until(lambda: 0.03 < page.evaluate(painted_share) < 0.07, "one column in twenty")
     expect(page.locator("#heat-key")).to_contain_text("gradients of zero0 %100 %")
+    expect(page.locator("#heat-note")).to_be_hidden()
+    page.locator(".heat-overlay").hover(position={"x": 240, "y": 6})
+    expect(page.locator("#readout")).to_contain_text(
+        re.compile(r"zeros [\d.]+\s%(, sampled at step 1\d\d)?  norm [\d.]+")
+    )
     page.get_by_role("button", name="Gain", exact=True).click()
     page.wait_for_url("**color=gain*")
+    page.locator(".heat-overlay").hover(position={"x": 500, "y": 40})
+    expect(page.locator("#readout")).to_contain_text(re.compile(r"gain (×[\d.]+ over \S+|: none here)"))
     expect(page.locator("#heat-key")).to_contain_text("over the next block")
+
+
+def test_a_colour_that_was_never_sampled_says_so(owner: Watched, calm: str) -> None:
+    page = drawn(owner, calm, "?color=ratio")
+    note = page.locator("#heat-note")
+    expect(note).to_have_text("This run has no samples of the update/weight ratio.")
+    page.get_by_role("button", name="Norm", exact=True).click()
+    expect(note).to_be_hidden()
 
 
 def test_the_step_inspector_shows_how_a_gradient_spreads(owner: Watched, server: Server) -> None:

@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { HAS_INF, HAS_NAN, HAS_ZERO, PRESENT } from "../../static/js/core/codec.js";
 import * as heat from "../../static/js/core/heat.js";
-import { gainCell, nextAlike, ratioCell, tensorsBelow, zerosCell } from "../../static/js/core/heat_more.js";
+import { gainCell, gainText, nextAlike, noSamples, ratioCell, sampledText, tensorsBelow, zerosCell } from "../../static/js/core/heat_more.js";
 import { buildTree } from "../../static/js/core/tree.js";
 import { SeriesWindow } from "../../static/js/core/window.js";
 import { PRIORITIES } from "../../static/js/ui/heat_data.js";
@@ -68,4 +68,29 @@ test("a closed group shows its most telling layer, and hatching between samples"
   assert.deepEqual([...place.lines], [25, heat.ABSENT, 109]);
   more.fill(null);
   assert.deepEqual(released, [feed]);
+});
+
+const sample = (low, high = low, more = {}) => ({ low, high, flags: PRESENT, step: 120, width: 1, ...more });
+
+test("what was sampled is told with its unit, its tensors, and its own step", () => {
+  assert.equal(sampledText("ratio", [sample(0.0012)], 120), "update/weight 0.0012");
+  assert.equal(sampledText("ratio", [sample(0.0012), sample(0.5)], 125), "update/weight 0.0012 to 0.5 in 2\u00a0tensors, sampled at step 120");
+  assert.equal(sampledText("zeros", [sample(0.25)], 120), "zeros 25\u00a0%");
+  assert.equal(sampledText("zeros", [sample(0.25, 0.25, { width: 16 })], 130), "zeros 25\u00a0%", "in the bucket of the step");
+  assert.equal(sampledText("ratio", [sample(1), sample(NaN, NaN, { flags: PRESENT | HAS_NAN })], 120), "update/weight NaN in 2\u00a0tensors");
+  assert.equal(sampledText("zeros", [], 120), "zeros: no sample here");
+});
+
+test("a gain names the block that it is over", () => {
+  assert.equal(gainText(sample(3), sample(2), "blocks.4"), "gain \u00d71.5 over blocks.4");
+  assert.equal(gainText(sample(3), sample(0), "blocks.4"), "gain over blocks.4: not finite");
+  assert.equal(gainText(sample(3), null, "blocks.4"), "gain: none here");
+});
+
+test("a colouring without samples says why, and when there will be some", () => {
+  const known = [{ name: "update_ratio" }];
+  assert.equal(noSamples("ratio", { state: "running", cost: {} }, []), "No samples of the update/weight ratio yet; they are taken about every 10 steps.");
+  assert.equal(noSamples("ratio", { state: "running", cost: { thinned: 4 } }, known), "No samples of the update/weight ratio in these steps; they are taken about every 40 steps.");
+  assert.equal(noSamples("zeros", { state: "running", cost: { budget: 0 } }, []), "No samples of the share of zeros yet; the budget for them is 0.");
+  assert.equal(noSamples("zeros", { state: "finished" }, known), "This run has no samples of the share of zeros.");
 });

@@ -9,6 +9,7 @@ import { mount as mountBusy } from "../ui/busy.js";
 import { mountHandles } from "../ui/chart_handle.js";
 import { alertItems, alertOn, mountChartMenu } from "../ui/chart_menu.js";
 import { openMenu } from "../ui/dialog.js";
+import { setText } from "../ui/element.js";
 import { mount as mountKey } from "../ui/heat_key.js";
 import { mount as mountHeat } from "../ui/heatmap.js";
 import { mount as mountInspector } from "../ui/inspector.js";
@@ -144,7 +145,7 @@ const inspector = mountInspector($("#inspector"), store, model, {
   onValues: () => painter.overlay(),
   owner,
 });
-const readout = mountReadout($("#readout"), store, model, { valueOf, ranks });
+const readout = mountReadout($("#readout"), store, model, { valueOf, textAt: heat.textAt, ranks });
 const whatIf = mountWhatIf($("#whatif"), store, model);
 const shownRows = { rows: heat.rows, valueOf };
 const unusual = mountUnusual($("#unusual"), { ...shownRows, onPick: (node) => pick(node) });
@@ -227,11 +228,17 @@ function markOnce(name) {
   performance.mark(name);
 }
 
+function tellNote(text) {
+  const note = $("#heat-note");
+  note.hidden = text === "";
+  if (text !== "") setText(note, text);
+}
+
 let markedStep = -1;
 /** Tells tests and benchmarks up to which step the page has been painted. */
 function afterPaint({ newest, range }) {
   markFirst({ newest, range });
-  $("#heat-note").hidden = heat.ready();
+  tellNote(heat.ready() ? heat.note() : "Waiting for the first steps.");
   if (!heat.ready() && newest < 0) document.body.dataset.ready = "1";
   if (!heat.ready() || norm.painted?.() === -1) return;
   const step = Math.min(heat.lastStep(), norm.painted());

@@ -1,13 +1,18 @@
 // The rarer colourings of the heat map, taken in when one is chosen: sampled statistics of tensors, and gains between rows.
 //
-//   createMore(model) -> {fill(colouring, place)}   `colouring` null lets the numbers go
+//   createMore(model) -> {fill(colouring, place), textAt(node, step, feed), note(run, statistics)}
+//     fill   `colouring` null lets the numbers go      textAt   what is shown of a node at a step; `feed` holds its norms
+//     note   a sentence where nothing was sampled, else ""
 
-import { gainCell, nextAlike, ratioCell, tensorsBelow, zerosCell } from "../core/heat_more.js";
+import { gainCell, gainText, nextAlike, noSamples, ratioCell, sampledText, tensorsBelow, zerosCell } from "../core/heat_more.js";
 import { poolRow } from "../core/heat.js";
+import { valueAtStep } from "./run_model.js";
 
 const SAMPLED = { ratio: { statistic: "update_ratio", cell: ratioCell }, zeros: { statistic: "zero_fraction", cell: zerosCell } };
 /** Samples of so many tensors are asked for at once; of larger models closed groups stay empty until they are opened. */
 const MOST_TENSORS = 1500;
+/** Steps back in which the sample before a step is looked for. */
+const BACK = 500;
 
 export function createMore(model) {
   let shown = null;
@@ -39,7 +44,32 @@ export function createMore(model) {
     });
   }
 
+  function textAt(node, step, norms) {
+    if (!shown) {
+      const next = nextAlike(node);
+      return next ? gainText(valueAtStep(norms, node.index, step), valueAtStep(norms, next.index, step), next.name) : "";
+    }
+    const { feed, below, colouring } = shown;
+    if (!below || feed.window === null) return "";
+    const back = Math.ceil(BACK / feed.window.width);
+    const found = below(node).map((index) => valueAtStep(feed, index, step, back));
+    return sampledText(colouring, found.filter(Boolean), step);
+  }
+
+  /** Whether there is any sample; looked for again only when the numbers changed. */
+  function sampled() {
+    const { window } = shown.feed;
+    if (shown.seen !== window || shown.version !== window.version) {
+      shown.any = window.flags.some((flags) => flags & 1);
+      shown.seen = window;
+      shown.version = window.version;
+    }
+    return shown.any;
+  }
+
   return {
+    textAt,
+    note: (run, statistics) => (shown && shown.feed.window !== null && !sampled() ? noSamples(shown.colouring, run, statistics) : ""),
     fill(colouring, place) {
       show(colouring);
       if (colouring === "gain") fillGains(place);

@@ -236,6 +236,13 @@ export function mount(element, store, model, { onPick, onOpen, onMenu, onLoaded 
     lastStep: () => Math.max(groups.feed.window?.lastStep ?? -1, tensors.feed.window?.lastStep ?? -1),
     /** The rows that stand in the tree, none before the numbers of all of them are there. */
     rows: () => (rows.every((row) => sourceOf(row).ready) ? rows : []),
+    /** The chosen colouring's value of a node at a step, "" where norm and deviation say it. */
+    textAt: (node, step) => (rare(store.get().colouring) && more?.fill ? more.textAt(node, step, sourceOf(node).feed) : ""),
+    /** What is said instead of cells, "" for nothing. */
+    note() {
+      const { colouring, run, statistics } = store.get();
+      return rare(colouring) && more?.fill ? more.note(run, statistics) : "";
+    },
     feedOf: (node) => sourceOf(node).feed,
     baselineOf: (node) => sourceOf(node).codes.baseline,
     /** Where the unusual stretch at a step began: `{row, step}`, null when all is as usual there. */
@@ -248,6 +255,8 @@ export function mount(element, store, model, { onPick, onOpen, onMenu, onLoaded 
     },
   };
 }
+
+const rare = (colouring) => colouring !== "norm" && colouring !== "deviation";
 
 function source(model, scope) {
   return {

@@ -1,14 +1,15 @@
 // The read-out line: what is under the cursor, in one fixed place that never covers data; and the way back to the newest step.
 //
-//   mount(element, store, model, { valueOf, ranks }) -> {draw(scene), destroy}
+//   mount(element, store, model, { valueOf, textAt, ranks }) -> {draw(scene), destroy}
 //     valueOf(node, step)   {last, high, low, flags, width, z} or null: what the heat map knows there
+//     textAt(node, step)    what the chosen colouring shows there, "" where it is the norm or the deviation
 //     ranks.textAt(step)    "7 of 8 ranks" where parts of the norms are missing, else ""
 
 import { formatCount, formatNumber, formatTime, formatUtc, plural } from "../core/format.js";
 import { isLive, WHOLE } from "../core/view.js";
 import { el, setText } from "./element.js";
 
-export function mount(element, store, model, { valueOf, ranks }) {
+export function mount(element, store, model, { valueOf, textAt, ranks }) {
   const text = element.querySelector(".readout-text");
   const pill = element.querySelector("#golive");
   const step = el("b", {});
@@ -41,7 +42,8 @@ export function mount(element, store, model, { valueOf, ranks }) {
     const value = node ? valueOf(node, cursor) : null;
     setText(step, `Step ${formatCount(cursor)}`);
     const lacks = ranks.textAt(cursor);
-    setText(rest, `${node ? `  ${node.name || "whole model"}  ${valueText(value)}` : ""}${lacks && `  ${lacks}`}`);
+    const more = node ? textAt(node, cursor) : "";
+    setText(rest, `${node ? `  ${node.name || "whole model"}  ${more && `${more}  norm `}${valueText(value)}` : ""}${lacks && `  ${lacks}`}`);
   }
 
   function onPill() {
