@@ -144,7 +144,7 @@ class Alerting:
             stored = sql.save_alert(conn, alert)
             if before is None:
                 self._queue(conn, "opened", stored)
-            if alert.cleared_step is not None:
+            if alert.cleared_step is not None and (before is not None or alert.reason != "run ended"):
                 self._queue(conn, "closed", stored)
             return [stored]
 

@@ -95,6 +95,8 @@ def test_a_signal_ends_the_run_and_then_the_process_as_without_us(
     fake: FakeServer, name: str, environ: dict[str, str], state: str
 ) -> None:
     number = signal.Signals[name]
+    if signal.getsignal(number) is signal.SIG_IGN:  # under nohup, which the child would inherit
+        signal.signal(number, signal.SIG_DFL)
     process = subprocess.Popen(
         script(TRAIN_FOR_EVER), env={**os.environ, **environ}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

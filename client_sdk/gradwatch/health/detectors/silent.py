@@ -295,6 +295,10 @@ class Saturated:
         )
 
 
+_ENOUGH_COSINES = 8
+"""Samples of the cosine of which a high one isn't chance: both networks of a GAN have a few where sampling is rare."""
+
+
 @dataclass(slots=True)
 class Accumulating:
     """Gradients that add up from step to step: nearly parallel to the one before, smooth, and many times the first ones.
@@ -313,7 +317,8 @@ class Accumulating:
         rise = max(xs) - memory.start_xs[0]
         if parallel < 0.9 or rough > 0.3 or rise < 2.3 or memory.cosine_least < 0.5:
             return None
-        bad = memory.loss.raised() or _stuck(memory, 20, 0.05)
+        enough = len(memory.cosines) >= _ENOUGH_COSINES
+        bad = enough and (memory.loss.raised() or _stuck(memory, 20, 0.05))
         text = (
             f"Each gradient is nearly parallel to the one before (cosine {parallel:.2f}) and the norm has grown "
             f"{2.0**rise:.0f} times since the start: gradients add up."
