@@ -149,7 +149,7 @@ def test_keys_lead_to_incidents_and_back(owner: Watched, exploding: str) -> None
     expect(page.locator("#incident .spark-mark")).to_have_count(3)
     expect(page.locator(".strip-sentence button")).to_be_visible()
     page.keyboard.press("j")
-    page.wait_for_url("**incident=*")
+    page.wait_for_url(re.compile("[?&](incident|alert)="))
     expect(page.locator("#golive")).to_be_visible()
     page.locator("#norm .chart-menu").click()
     expect(page.locator(".menu")).to_be_visible()
