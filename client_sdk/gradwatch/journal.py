@@ -19,7 +19,7 @@ __all__ = ["SPOOL_AFTER_S", "Journal"]
 
 SPOOL_AFTER_S: Final = 0.3
 """What is not acknowledged within this time is written to the spool, less than half a second after its step (the sender
-flushes and looks every tenth of a second)."""
+flushes and looks about every tenth of a second)."""
 
 RETRY_SPOOL_S: Final = 5.0
 SCHEMAS_KEPT: Final = 64

@@ -1,7 +1,7 @@
 """The sender: takes what the training thread measured, packs it, keeps it until it is acknowledged, and sends it.
 
 :class:`Sender` is one turn of work after another, with the time as an argument; :class:`SenderThread` is the daemon thread
-that pumps it. While steps are quick it wakes ten times a second: whatever this thread does, the training thread waits for the
+that pumps it. While steps are quick it wakes a dozen times a second: whatever this thread does, the training thread waits for the
 interpreter's lock meanwhile. A step that comes after a pause goes out at once.
 """
 
@@ -27,7 +27,7 @@ from .waiter import Waiter
 
 __all__ = ["Ending", "Pumped", "Sender", "SenderThread"]
 
-FLUSH_S: Final = 0.1
+FLUSH_S: Final = 0.08
 """Steps that follow each other more quickly are sent together. With as much for noticing that no acknowledgement has come, and
 :data:`.journal.SPOOL_AFTER_S`, it makes the half second in which a step stands in the spool."""
 

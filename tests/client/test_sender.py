@@ -27,6 +27,7 @@ def test_steps_arrive_once_and_are_acknowledged(rig: Rig) -> None:
     for step in range(10):
         rig.step(step)
         rig.pump(0.03)
+    rig.pump(0.2)
     assert rig.server.stream.tensors == TENSORS
     rows = rig.server.stream.series("grad_norm")
     assert {step: values.tolist() for step, values in rows.items()} == {s: row(s).tolist() for s in range(10)}
@@ -141,7 +142,7 @@ def _spooled(rig: Rig) -> list[Batch]:
     return [batch for batch in batches if isinstance(batch, Batch)]
 
 
-@pytest.mark.parametrize(("rate", "at_most"), [(1, 6), (10, 22), (70, 12), (1000, 12)])
+@pytest.mark.parametrize(("rate", "at_most"), [(1, 6), (10, 22), (70, 15), (1000, 15)])
 def test_the_thread_wakes_few_times_a_second_however_many_steps_there_are(
     rig: Rig, rate: int, at_most: int
 ) -> None:
