@@ -18,15 +18,12 @@ from typing import Any, Final
 
 from .masks import mask_argv, masked, plain
 from .neighbours import Neighbours
-from .protocol.limits import MAX_CONTEXT_BYTES
+from .protocol.limits import MAX_CONTEXT_BYTES, MAX_WHO
 from .shield import Shield
 
 __all__ = ["collect"]
 
 GIT_TIMEOUT_S: Final = 0.15
-LONGEST_WHO: Final = 64
-"""Most characters of a user's name."""
-
 _LAUNCHER: Final = ("SLURM_", "TORCHELASTIC_", "PBS_", "LSB_", "OMPI_COMM_WORLD_")
 _LAUNCHER_NAMES: Final = (
     "RANK",
@@ -124,7 +121,7 @@ def _who(environ: Mapping[str, str]) -> str:
             given = getpass.getuser()
         except (OSError, KeyError, ImportError):
             return ""
-    return given.strip().partition("@")[0][:LONGEST_WHO]
+    return given.strip().partition("@")[0][:MAX_WHO]
 
 
 def _git() -> dict[str, Any]:

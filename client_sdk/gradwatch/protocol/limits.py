@@ -32,3 +32,6 @@ MAX_STEP: Final = 2**53
 
 MAX_STORED_STEP: Final = 2**40
 """Steps from here on are refused: the widest buckets of the store would no longer fit a screen."""
+
+MAX_WHO: Final = 64
+"""Most characters of the name of who started a run; more are cut off."""

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, func, select
 
 from gradwatch.errors import ProtocolError
 from gradwatch.protocol import Hello
-from gradwatch.protocol.limits import MAX_STORED_STEP
+from gradwatch.protocol.limits import MAX_STORED_STEP, MAX_WHO
 
 from ..errors import RunKeyRefused, StreamFenced
 from ..models import Run
@@ -26,9 +26,6 @@ from .tail import unpack
 
 __all__ = ["OpenedStream", "begin", "checked", "hash_of", "load_live", "open_stream"]
 
-
-LONGEST_WHO: Final = 64
-"""Most characters that are kept of the name of who started a run."""
 
 _APART_S: Final = 0.001
 """Segments whose clocks disagree begin at least this far apart."""
@@ -102,7 +99,7 @@ def hash_of(run_key: str) -> str:
 def _who(context: Mapping[str, Any]) -> str:
     """Whose account started the run, as the client says: a short name, or nothing."""
     who = context.get("who")
-    return who[:LONGEST_WHO] if isinstance(who, str) else ""
+    return who[:MAX_WHO] if isinstance(who, str) else ""
 
 
 def _new_run(conn: Connection, hello: Hello, key_hash: str, now: float) -> LiveRun:
