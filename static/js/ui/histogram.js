@@ -5,6 +5,7 @@
 
 import { formatCount, numberOf } from "../core/format.js";
 import { barsOf, limitOf, powerText, saying, totalOf } from "../core/histogram.js";
+import { createPace } from "../core/pace.js";
 import { el, setText } from "./element.js";
 import { token } from "./theme.js";
 
@@ -19,10 +20,9 @@ export function mount(element, store) {
   const canvas = el("canvas", { role: "img" });
   const text = el("p", { class: "muted" });
   const context = canvas.getContext("2d");
-  let timer = null;
+  const pace = createPace(load);
   let request = null;
-  let asked = null;
-  let askedAt = 0;
+  let askedRow = null;
   let shown = null;
   element.append(title, canvas, text);
 
@@ -35,11 +35,12 @@ export function mount(element, store) {
     return values.length > 0 ? numberOf(values[0][0]) : null;
   }
 
-  async function load(row, step) {
+  async function load(key) {
+    const [row, step] = key.split(":").map(Number);
+    askedRow = row;
     request?.abort();
     request = new AbortController();
     const { signal } = request;
-    askedAt = performance.now();
     try {
       const { api, run, tensors } = store.get();
       const found = await api.get(`/runs/${encodeURIComponent(run.id)}/histogram`, { tensor: row, step }, { signal });
@@ -52,13 +53,8 @@ export function mount(element, store) {
   }
 
   function draw(row, step, live) {
-    const key = `${row}:${step}`;
-    if (key === asked) return;
-    const sameLayer = asked?.startsWith(`${row}:`) ?? false;
-    if (live && sameLayer && performance.now() - askedAt < LIVE_MS) return;
-    asked = key;
-    clearTimeout(timer);
-    timer = setTimeout(() => load(row, step), REST_MS);
+    if (live) pace.want(`${row}:${step}`, 0, row === askedRow ? LIVE_MS : 0);
+    else pace.want(`${row}:${step}`, REST_MS);
   }
 
   function paint() {
@@ -115,7 +111,7 @@ export function mount(element, store) {
   return {
     draw,
     destroy() {
-      clearTimeout(timer);
+      pace.stop();
       request?.abort();
       element.replaceChildren();
     },

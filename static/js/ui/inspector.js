@@ -11,6 +11,7 @@
 
 import { formatCount, formatNumber, numberOf } from "../core/format.js";
 import { gainsOf, gainText, outsideText } from "../core/depth.js";
+import { createPace } from "../core/pace.js";
 import { batchIds } from "./batch_ids.js";
 import { mount as mountProfile, normalsAt } from "./depth_profile.js";
 import { el, setText } from "./element.js";
@@ -65,10 +66,8 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin, o
   const spread = el("div", { class: "spread", hidden: "" });
   const histogram = mountHistogram(spread, store);
   element.append(el("div", { class: "panel-head" }, title, where), el("div", { class: "panel-body" }, el("p", { class: "origin-line" }, origin, calm), caption, list, depth, canvas, gain, spread, batch.element));
-  let timer = null;
   let request = null;
-  let asked = null;
-  let askedAt = 0;
+  const pace = createPace(load);
   let values = null;
   let began = null;
 
@@ -82,8 +81,6 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin, o
   }
 
   async function load(step) {
-    asked = step;
-    askedAt = performance.now();
     request?.abort();
     request = new AbortController();
     const { signal } = request;
@@ -108,10 +105,9 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin, o
     origin.hidden = !began;
     calm.hidden = began !== null;
     drawSpread(step, cursor === null);
-    if (step < 0 || step === asked || !store.get().tree) return;
-    if (cursor === null && performance.now() - askedAt < LIVE_MS) return;
-    clearTimeout(timer);
-    timer = setTimeout(() => load(step), cursor === null ? 0 : REST_MS);
+    if (step < 0 || !store.get().tree) return;
+    if (cursor === null) pace.want(step, 0, LIVE_MS);
+    else pace.want(step, REST_MS);
   }
 
   const largest = () => store.get().tree?.nodes.get(list.firstChild?.firstChild.dataset.key ?? "") ?? null;
@@ -153,7 +149,7 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin, o
     /** The node of the tensor with the largest share, null before it is known. */
     largest,
     destroy() {
-      clearTimeout(timer);
+      pace.stop();
       request?.abort();
       histogram.destroy();
       element.replaceChildren();
