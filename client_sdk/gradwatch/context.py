@@ -47,12 +47,17 @@ _PACKAGES: Final = (
 
 
 def collect(
-    config: Any, environ: Mapping[str, str], argv: Sequence[str], beside: Neighbours | None = None
+    config: Any,
+    environ: Mapping[str, str],
+    argv: Sequence[str],
+    beside: Neighbours | None = None,
+    private: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Everything that can be found out in a moment, as plain JSON with secrets masked and a bounded size.
 
     ``config`` may be a dict, a Namespace, a dataclass, an OmegaConf node, or anything with ``to_dict`` (such as Hugging
     Face arguments) or attributes; where it is None, the settings of a tracker ``beside`` are taken.
+    ``private`` are patterns of settings that share links don't show; they are told even if there are none.
     """
     beside = beside or Neighbours([])
     config = beside.config if config is None else config
@@ -80,7 +85,8 @@ def collect(
             value = probe()
             if value:
                 found[name] = value
-    return _bounded(found)
+    globs = list(private)
+    return {**_bounded(found, MAX_CONTEXT_BYTES - len(json.dumps(globs))), "private": globs}
 
 
 def as_mapping(config: Any) -> Any:
@@ -102,10 +108,10 @@ def as_mapping(config: Any) -> Any:
     return {"value": config}
 
 
-def _bounded(found: dict[str, Any]) -> dict[str, Any]:
+def _bounded(found: dict[str, Any], most: int) -> dict[str, Any]:
     """The wire takes a bounded context: leave out the largest parts of an oversize one, and say so."""
     sizes = {name: len(json.dumps(value)) for name, value in found.items()}
-    while sum(sizes.values()) + 1_000 > MAX_CONTEXT_BYTES:
+    while sum(sizes.values()) + 1_000 > most:
         largest = max(sizes, key=lambda name: sizes[name])
         found[largest] = {"left out": f"{sizes[largest]:,} bytes"}
         sizes[largest] = 64

@@ -8,7 +8,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["MASK", "mask_argv", "masked", "plain"]
+from .errors import ConfigError
+from .protocol.limits import MAX_NAME, MAX_PRIVATE
+
+__all__ = ["MASK", "is_secret", "mask_argv", "masked", "plain", "private_globs"]
 
 MASK: Final = "***"
 _SECRET: Final = re.compile(r"token|key|secret|password|passwd|credential|auth", re.IGNORECASE)
@@ -68,6 +71,22 @@ def masked(value: Any) -> Any:
     if isinstance(value, list):
         return [masked(item) for item in value]
     return value
+
+
+def private_globs(given: str | Sequence[str]) -> list[str]:
+    """The patterns of settings that share links don't show: ``"data_path"``, ``"*token*"``, ``"data.*"``.
+
+    Raises:
+        ConfigError: they are no texts, too long or too many.
+    """
+    globs = [given] if isinstance(given, str) else list(given)
+    if len(globs) > MAX_PRIVATE or not all(
+        isinstance(one, str) and 0 < len(one) <= MAX_NAME for one in globs
+    ):
+        raise ConfigError(
+            f"private takes up to {MAX_PRIVATE} names or patterns of settings, such as private=('data_path', '*url*')"
+        )
+    return globs
 
 
 def mask_argv(argv: Sequence[str]) -> list[str]:

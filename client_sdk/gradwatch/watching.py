@@ -17,9 +17,11 @@ from .console import Console, Silence, is_interactive
 from .delivery import deliver_leftovers
 from .exits import EXITS
 from .frames import PendingFrame
+from .given import models_in, reader
 from .identity import first_step, identify
 from .journal import Journal
 from .links import LocalLinks, RunLinks
+from .masks import private_globs
 from .names import run_id, run_name
 from .neighbours import Neighbours
 from .notebook import CELLS
@@ -29,7 +31,7 @@ from .place import LOCAL_EVERY, LOCAL_NORM, Place
 from .protocol import Hello, Statistic, Tensor, Welcome
 from .protocol.messages import Incident
 from .resources import Resources
-from .run import NullRun, Run, read_number
+from .run import NullRun, Run
 from .sender import Sender, SenderThread
 from .shield import Shield
 from .spool import Spool
@@ -55,6 +57,7 @@ def watch(
     project: str | None = None,
     name: str | None = None,
     config: Any = None,
+    private: str | Sequence[str] = (),
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     every: int = 1,
@@ -81,6 +84,8 @@ def watch(
         name: a short name; by default that of an active W&B, MLflow, Trackio or TensorBoard run, or a made-up one.
         config: hyperparameters to show with the run: a dict, Namespace, dataclass, OmegaConf or Hugging Face arguments;
             by default those of such a run.
+        private: names or patterns of settings that share links don't show, at any depth and with all below them:
+            ``("data_path", "*token*", "data.*")``. What looks like a secret, a path, a host or a person is never shown.
         include: watch only tensors that match one of these patterns, such as ``"blocks.*.weight"``.
         exclude: leave out tensors that match one of these.
         every: measure every this many steps.
@@ -116,10 +121,10 @@ def watch(
         autostart=autostart,
         resume=resume,
     )
+    hidden = private_globs(private)
     first = first_step(start_step, optimizer if settings.resume else None)
     beside = neighbours.active()
-    models = _models(model)
-    CELLS.finish_earlier(models)
+    CELLS.finish_earlier(models := models_in(model))
     name = settings.name or short_name(beside.name)
     place = _place(model, ranks) if settings.mode != "disabled" else None
     shared = _identity(place, settings, name, first)
@@ -134,10 +139,9 @@ def watch(
         world_size=place.world,
         parts=place.parts,
         client=f"gradwatch {__version__}",
-        context=context.collect(config, os.environ, sys.argv, beside),
+        context=context.collect(config, os.environ, sys.argv, beside, hidden),
     )
-    parts = _Parts(settings, hello, place, transport, beside)
-    parts.live = started_at is None
+    parts = _Parts(settings, hello, place, transport, beside, live=started_at is None)
     if model is not None:
         parts.capture(model, optimizer, include, exclude, every, first, budget)
     parts.activations(models, activations, budget)
@@ -151,7 +155,7 @@ def _place(model: Any, everybody: bool) -> Place | None:
     if model is not None and "torch.distributed" in sys.modules:
         from .torch_ import ranks
 
-        place = ranks.place_of(_models(model), everybody=everybody)
+        place = ranks.place_of(models_in(model), everybody=everybody)
         if place is None or place.world > 1:
             return place
     return Place() if int(os.environ.get("RANK") or 0) == 0 else None
@@ -183,19 +187,18 @@ def _identity(place: Place | None, settings: Config, name: str, first: int) -> M
     return ranks.share(place, make)
 
 
-def _models(model: Any) -> list[nn.Module]:
-    """The models among what ``watch`` was given; what is none is refused later, with a sentence."""
-    given = (
-        model.values() if isinstance(model, Mapping) else model if isinstance(model, Sequence) else [model]
-    )
-    return [one for one in given if hasattr(one, "named_parameters")]
-
-
 class _Parts:
     """What a run is made of, and how the parts hang together."""
 
     def __init__(
-        self, settings: Config, hello: Hello, place: Place, transport: Transport | None, beside: Neighbours
+        self,
+        settings: Config,
+        hello: Hello,
+        place: Place,
+        transport: Transport | None,
+        beside: Neighbours,
+        *,
+        live: bool,
     ) -> None:
         self.settings = settings
         self.place = place
@@ -212,7 +215,7 @@ class _Parts:
         self._outputs: Activations | None = None
         self._optimizers: tuple[dict[str, Any], ...] = ()
         self._run: Run | None = None
-        self.live = True
+        self._live = live
         """Whether it is told as it happens: the machine of what is told afterwards is another one."""
 
     def capture(
@@ -243,10 +246,10 @@ class _Parts:
             start_step=start_step,
             budget=0.0 if follows else budget,
             shield=self.shield,
-            on_frame=self._frames_in(_models(model), only=follows),
+            on_frame=self._frames_in(models_in(model), only=follows),
             on_schema=self._declare,
         )
-        if words := engine_of([*_models(model), *(optimizers or ())]):
+        if words := engine_of([*models_in(model), *(optimizers or ())]):
             self.console.tell(words)
         self._optimizers = self._captured.describe_optimizers()
 
@@ -273,7 +276,7 @@ class _Parts:
             links=self.links if judge is None else LocalLinks(lambda: judge.health().sentence),
             console=self.console,
             finish_timeout=self.settings.finish_timeout,
-            read=_reader(),
+            read=reader(),
             judge=judge,
         )
         if self._captured is not None:
@@ -326,7 +329,7 @@ class _Parts:
             journal=Journal(self._open_spool, tell=self.console.tell),
             connection=None if self.settings.mode == "offline" else connection,
             cost=self._captured.cost if self._captured is not None else dict,
-            resources=Resources.beside(self._captured) if self.place.rank == 0 and self.live else None,
+            resources=Resources.beside(self._captured) if self.place.rank == 0 and self._live else None,
             swallowed=lambda: sum(self.shield.counts.values()),
             tell=self.console.tell,
             on_open=self._opened,
@@ -386,12 +389,3 @@ class _Parts:
                 self.links.use(server)
             return may_start and server is None
         return False
-
-
-def _reader() -> Callable[[Any], float | Callable[[], float] | None]:
-    """Tensors need torch to be read without a sync; where it is not imported there are none."""
-    if "torch" not in sys.modules:
-        return read_number
-    from .torch_.scalars import defer
-
-    return defer

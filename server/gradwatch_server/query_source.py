@@ -48,7 +48,7 @@ class DatabaseSource:
                 conn, project=None, state=None, text="", ids=None, limit=_ALL, offset=0
             )
         )
-        return [run_plain(run, full=True) for run in found]
+        return [run_plain(run, full=True, listed=True) for run in found]
 
     def run(self, run_id: str) -> dict[str, Any]:
         def work(conn: Any, row: Any) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import html
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
@@ -19,14 +20,17 @@ from .alert_plain import alert_plain
 from .alerts.sentences import clean
 from .errors import Invalid
 from .models import FLAG_INF, FLAG_NAN, Alert, Run, Series, SeriesQuery
+from .privacy import sift
 from .store import Store
 
-__all__ = ["Look", "build", "file_name", "look_at"]
+__all__ = ["Look", "build", "file_name", "look_at", "settings_of"]
 
 POINTS: Final = 800
 MOST_LINES: Final = 12
 MOST_ROWS: Final = 150
 """Layers in the heat map; of more, the groups are drawn instead, then the first so many."""
+
+MOST_SETTINGS: Final = 500
 
 FIRST: Final = ("global_grad_norm", "global_grad_norm_clipped", "loss")
 """Run-level statistics that are drawn before all others."""
@@ -45,6 +49,8 @@ class Look:
     heat: dict[str, Any] | None
     alerts: Sequence[Alert]
     sentence: str
+    settings: list[tuple[str, str]]
+    """Dotted names and texts of the settings that a link shows."""
 
 
 def look_at(
@@ -84,7 +90,29 @@ def look_at(
     scopes = {info.scope for info in known if info.name == "grad_norm"}
     heat = _heat(store, run, read) if "tensor" in scopes else None
     steps = [bucket * width for bucket in buckets]
-    return Look(run=run, steps=steps, lines=lines, heat=heat, alerts=alerts, sentence=sentence)
+    return Look(
+        run=run,
+        steps=steps,
+        lines=lines,
+        heat=heat,
+        alerts=alerts,
+        sentence=sentence,
+        settings=settings_of(run),
+    )
+
+
+def settings_of(run: Run) -> list[tuple[str, str]]:
+    """The first settings of a run, as far as its links show them."""
+    found = ((clean(name), clean(text)) for name, text in _flat(sift(run.context).config, ""))
+    return list(islice(found, MOST_SETTINGS))
+
+
+def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from _flat(item, f"{name}.{key}" if name else key)
+    elif name:
+        yield name, value if isinstance(value, str) else json.dumps(value)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,6 +192,7 @@ def build(look: Look, *, plotly: bytes, script: bytes, style: bytes, made: str) 
         "lines": look.lines,
         "heat": look.heat,
         "alerts": [_alert(alert) for alert in look.alerts],
+        "settings": look.settings,
     }
     return "".join((
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n',
@@ -173,6 +202,7 @@ def build(look: Look, *, plotly: bytes, script: bytes, style: bytes, made: str) 
         f"<h1>{title}</h1>\n<p>{html.escape(look.sentence)}</p>\n",
         f'<p class="muted">{html.escape(facts)} Frozen {html.escape(made)}.</p>\n',
         '<div id="charts"></div>\n<section><h2>Alerts</h2><ul id="alerts"></ul></section>\n',
+        '<section id="settings"><h2>Configuration</h2><dl></dl></section>\n',
         f'<script type="application/json" id="data">{_embedded(data)}</script>\n',
         f"<script>{_script(plotly)}</script>\n<script>\n{_script(script)}</script>\n</body>\n</html>\n",
     ))  # fmt: skip

@@ -68,8 +68,15 @@
     if (!list.length) target.replaceWith(Object.assign(document.createElement("p"), { textContent: "No alert has fired.", className: "muted" }));
   }
 
+  function settings(pairs) {
+    const target = document.getElementById("settings");
+    target.hidden = !pairs.length;
+    for (const [name, text] of pairs) target.lastChild.append(Object.assign(document.createElement("dt"), { textContent: name }), Object.assign(document.createElement("dd"), { textContent: text }));
+  }
+
   data.lines.forEach(line);
   if (data.heat) heat(data.heat);
   alerts(data.alerts);
+  settings(data.settings);
   document.body.dataset.ready = "1";
 })();

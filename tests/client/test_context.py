@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
+import gradwatch
 from gradwatch import context
-from gradwatch.masks import MASK, mask_argv, masked, plain
+from gradwatch.errors import ConfigError
+from gradwatch.masks import MASK, mask_argv, masked, plain, private_globs
 from gradwatch.protocol.limits import MAX_CONTEXT_BYTES
 
 
@@ -175,3 +177,18 @@ def test_endless_and_huge_things_are_bounded() -> None:
     json.dumps(plain(loop))
     huge = {f"k{i}": "x" * 10_000 for i in range(400)}
     assert len(json.dumps(context.collect(huge, {}, []))) < MAX_CONTEXT_BYTES
+
+
+def test_private_patterns_are_told_with_the_run_however_much_it_captures() -> None:
+    huge = {f"k{i}": "x" * 4_000 for i in range(200)}
+    globs = private_globs(["é" * 512] * 64)
+    found = context.collect(huge, {}, [], private=globs)
+    assert found["private"] == globs and len(json.dumps(found)) < MAX_CONTEXT_BYTES
+    assert context.collect(None, {}, [])["private"] == []
+    assert private_globs("data_path") == ["data_path"]
+
+
+@pytest.mark.parametrize("private", [[1], [""], ["x" * 513], ["x"] * 65])
+def test_patterns_that_cannot_be_used_are_refused_before_the_first_step(private: Any) -> None:
+    with pytest.raises(ConfigError, match="private takes"):
+        gradwatch.watch(private=private, mode="disabled")

@@ -49,13 +49,27 @@ def test_a_comparison_is_shared_as_it_is_seen(stage: Stage, watched: Watch) -> N
     seen = watched(stage, phone=True).open(link)
     expect(seen.get_by_role("button", name="By time")).to_have_attribute("aria-pressed", "true")
     expect(seen.locator("#verdict thead .compare-name")).to_have_text(["baseline", "warm-up"])
-    expect(seen.locator("#verdict a, #legend a, #differences, #share, nav")).to_have_count(0)
+    expect(seen.locator("#verdict a, #legend a, #share, nav")).to_have_count(0)
     seen.wait_for_selector("body[data-drawn]", state="attached")
     expect(seen.locator("#norm path.js-line")).not_to_have_count(0)
     assert seen.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
     seen.get_by_role("button", name="By step").click()
     seen.reload()
     expect(seen.get_by_role("button", name="By step")).to_have_attribute("aria-pressed", "true")
+
+
+def test_a_private_setting_has_a_lock_and_is_not_on_the_links_page(stage: Stage, watched: Watch) -> None:
+    owner = watched(stage)
+    owner.sign_in().close()
+    page = owner.open("/runs/one")
+    configuration = page.get_by_role("region", name="Configuration")
+    locks = configuration.get_by_role("img", name="Private: share links don't show this")
+    expect(locks).to_have_count(3)
+    expect(configuration.locator("dt:has(.lock)")).to_have_text(["data.shards", "cache", "api_key"])
+    page.get_by_role("button", name="Share").click()
+    seen = watched(stage).open(make_link(page))
+    expect(seen.get_by_role("region", name="Configuration").locator("dt")).to_have_text(["lr", "data.seed"])
+    expect(seen.locator(".lock")).to_have_count(0)
 
 
 def test_a_moment_keeps_range_layer_step_and_theme(stage: Stage, watched: Watch) -> None:

@@ -11,7 +11,7 @@ const { textOf } = await import("../../static/js/ui/batch_ids.js");
 const { outlineOf } = await import("../../static/js/ui/chart_traces.js");
 const { queryOf, stateOf } = await import("../../static/js/ui/run_address.js");
 const { concerns } = await import("../../static/js/ui/run_charts.js");
-const { flatten } = await import("../../static/js/ui/run_details.js");
+const { flatten, isPrivate } = await import("../../static/js/ui/run_details.js");
 const { backtestSentence } = await import("../../static/js/core/backtest.js");
 
 test("shares are of the squared norm, and add up", () => {
@@ -85,4 +85,10 @@ test("what clipping would have done, in words and on the slider", async () => {
 test("batch ids are text to copy, which says how many are left out", () => {
   assert.equal(textOf({ ids: [3, "a.jpg"], count: 2 }), "3, a.jpg");
   assert.equal(textOf({ ids: [3], count: 41 }), "3, and 40 more");
+});
+
+test("a setting is private by its own name or that of one around it", () => {
+  assert.ok(isPrivate("data.path", ["data"]) && isPrivate("data.path", ["lr", "data.path"]));
+  assert.ok(!isPrivate("database", ["data"]) && !isPrivate("lr", []));
+  assert.ok(isPrivate("lr", null));
 });

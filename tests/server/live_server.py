@@ -114,6 +114,23 @@ def serving(directory: Path, **given: Any) -> Iterator[Running]:
         assert not thread.is_alive()
 
 
+CONTEXT: dict[str, Any] = {
+    "host": "secret-host",
+    "argv": ["train.py"],
+    "who": "secret-ann",
+    "config": {
+        "lr": 0.125,
+        "data": {"seed": 7, "shards": "secret-shards"},
+        "cache": "/secret-place",
+        "api_key": "secret-key",
+    },
+    "private": ["data.shards"],
+}
+"""What a trainer captured. Of its configuration, links show the learning rate and the seed."""
+
+SHOWN: dict[str, Any] = {"config": {"lr": 0.125, "data": {"seed": 7}}}
+
+
 def hello(run_id: str = "run-1", **changes: Any) -> Hello:
     """A trainer's introduction."""
     fields: dict[str, Any] = {
@@ -124,7 +141,7 @@ def hello(run_id: str = "run-1", **changes: Any) -> Hello:
         "stream": "stream of " + run_id,
         "segment": "segment of " + run_id,
         "started_at": 1_700_000_000.0,
-        "context": {"host": "secret-host", "argv": ["train.py"], "who": "secret-ann"},
+        "context": CONTEXT,
     }
     return Hello(**{**fields, **changes})
 

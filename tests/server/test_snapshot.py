@@ -91,8 +91,9 @@ def test_a_range_is_shown_at_its_own_width(server: Running) -> None:
 
 def test_it_holds_no_more_than_a_link_shows(server: Running) -> None:
     text = snapshot(server)
-    for secret in ("secret-host", "secret-ann", "train.py", "among us", server.services.token):
+    for secret in ("secret-", "train.py", "among us", server.services.token):
         assert secret not in text
+    assert data_of(text)["settings"] == [["lr", "0.125"], ["data.seed", "7"]]
     with server.owner() as api:
         token = api.post("/api/v1/shares", json={"run": "run-1"}).json()["token"]
     with server.client(**{"X-Gradwatch-Share": token}) as viewer:

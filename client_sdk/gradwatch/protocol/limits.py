@@ -27,6 +27,9 @@ MAX_NAME: Final = 512
 MAX_CONTEXT_BYTES: Final = 256 * 1024
 """Largest captured context (configuration, git, host) as JSON."""
 
+MAX_PRIVATE: Final = 64
+"""Most patterns that say which settings of a run are private."""
+
 MAX_STEP: Final = 2**53
 """Steps travel as float64 so that JavaScript reads them exactly."""
 

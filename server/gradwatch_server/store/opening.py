@@ -39,6 +39,8 @@ class OpenedStream:
     run: Run
     next_seq: int
     created: bool
+    context: dict[str, Any] | None = None
+    """The run's, where this stream has made more of it private."""
 
 
 def checked(hello: Hello, now: float) -> Hello:
@@ -77,7 +79,10 @@ def open_stream(conn: Connection, hello: Hello, live: LiveRun | None, *, now: fl
         live = load_live(conn, row.no, queries.run_of(row))
     live.key_hash = key_hash
     stream = _stream(conn, hello, live, now)
-    return OpenedStream(stream, live.run, stream.next_seq, created=row is None)
+    context = _more_private(live.run.context, hello.context)
+    if context is not None:
+        writes.save_context(conn, live.no, context)
+    return OpenedStream(stream, live.run, stream.next_seq, created=row is None, context=context)
 
 
 def begin(opened: OpenedStream, *, now: float) -> OpenedStream:
@@ -87,6 +92,8 @@ def begin(opened: OpenedStream, *, now: float) -> OpenedStream:
         live.segment, live.segment_at = stream.segment, stream.segment_at
     if stream.speaks and not stream.ended:
         live.run = replace(live.run, state="running", finished_at=None, reason="", error=None)
+    if opened.context is not None:
+        live.run = replace(live.run, context=opened.context)
     live.run = replace(live.run, last_seen=max(now, live.run.last_seen))
     return replace(opened, run=live.run)
 
@@ -100,6 +107,16 @@ def _who(context: Mapping[str, Any]) -> str:
     """Whose account started the run, as the client says: a short name, or nothing."""
     who = context.get("who")
     return who[:MAX_WHO] if isinstance(who, str) else ""
+
+
+def _more_private(known: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The context of a run that goes on, with what the new stream says is private besides; None where that is nothing. What
+    said nothing of it stays private as a whole."""
+    before, now = known.get("private"), said.get("private")
+    if not isinstance(before, list) or not isinstance(now, list):
+        return None
+    added = [glob for glob in now if glob not in before]
+    return {**known, "private": [*before, *added]} if added else None
 
 
 def _new_run(conn: Connection, hello: Hello, key_hash: str, now: float) -> LiveRun:

@@ -335,6 +335,11 @@ def edit_run(conn: Connection, run_no: int, changed: Mapping[str, Any]) -> None:
         conn.execute(update(t.runs).where(t.runs.c.no == run_no).values(values))
 
 
+def save_context(conn: Connection, run_no: int, context: dict[str, Any]) -> None:
+    """What was captured when the run started."""
+    conn.execute(update(t.runs).where(t.runs.c.no == run_no).values(context=to_json(context)))
+
+
 def restore_run(conn: Connection, run_no: int, run: Run, key_hash: str) -> None:
     """Everything that an imported run says of itself and that following its records again doesn't give."""
     values = {

@@ -46,7 +46,8 @@ class ErrorReply(BaseModel):
 
 
 class RunOut(BaseModel):
-    """One training run. To share links, context, error, reason, notes and who are empty."""
+    """One training run. To share links, error, reason, notes and who are empty, and of context there is only what is not
+    private in its config."""
 
     id: str
     project: str
@@ -63,6 +64,10 @@ class RunOut(BaseModel):
     reason: str
     error: dict[str, Any] | None
     context: dict[str, Any]
+    private: list[str] | None = Field(
+        default=None,
+        description="Dotted names of settings that share links don't show; null where they show none. Not in lists.",
+    )
     cost: dict[str, Number]
     lost_frames: int
     tags: list[str]

@@ -63,7 +63,7 @@ async def list_runs(
         )
         sizes = store.sizes()
         reply = {
-            "runs": [run_plain(run, full=viewer.may_edit) for run in found.runs],
+            "runs": [run_plain(run, full=viewer.may_edit, listed=True) for run in found.runs],
             "total": found.total,
             "revision": found.revision,
             "bytes": {run.id: sizes.get(run.id, 0) for run in found.runs},

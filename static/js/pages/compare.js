@@ -78,7 +78,7 @@ function draw() {
   }
   const now = Date.now() / 1000 + (store.get().connection?.clock ?? 0);
   drawVerdict($("#verdict"), entries, { base, now, onRemove: shared ? null : remove });
-  if ($("#differences")) drawDifferences($("#differences"), entries, differences(entries.map(({ run }) => run)), base);
+  drawDifferences($("#differences"), entries, differences(entries.map(({ run }) => run)), base);
   setText($("#first"), whoFirst(entries.map(({ run, incident }) => ({ name: run.name, incident }))));
   drawLegend();
   for (const choice of $("#axis").children) choice.setAttribute("aria-pressed", String(choice.dataset.x === axis));

@@ -45,6 +45,6 @@ export function drawDifferences(element, entries, rows, base) {
   const head = el("tr", {}, el("th", {}, "Setting"), ...entries.map((entry) => el("th", { scope: "col" }, nameOf(entry, base))));
   const cells = ({ values }) => values.map((value) => el("td", { class: value === undefined ? "muted" : "mono" }, value ?? "not set"));
   const body = rows.map((row) => el("tr", {}, el("th", { scope: "row", class: "mono" }, row.key), ...cells(row)));
-  const none = el("tr", {}, el("td", { class: "muted", colspan: entries.length + 1 }, "Nothing that was captured differs. Pass config= to gradwatch.watch() to see hyperparameters here."));
+  const none = el("tr", {}, el("td", { class: "muted", colspan: entries.length + 1 }, base === null ? "No setting that this link shows differs." : "Nothing that was captured differs. Pass config= to gradwatch.watch() to see hyperparameters here."));
   element.replaceChildren(el("thead", {}, head), el("tbody", {}, ...(body.length ? body : [none])));
 }

@@ -1,9 +1,10 @@
-// What the run was started with, and what watching it costs. Share viewers see what the server gives them, no more.
+// What the run was started with, and what watching it costs. Share viewers see what the server gives them, no more; owners see
+// a lock beside what links don't show.
 //
 //   mount(element, store) -> {destroy}       reads `run`, `lag` (seconds from a step to its being painted here)
 
 import { formatBytes, formatCount, formatDuration, formatNumber, formatTime, formatUtc } from "../core/format.js";
-import { el } from "./element.js";
+import { el, icon } from "./element.js";
 
 const COST = {
   us_per_step: ["per step", (value) => (value < 1000 ? `${formatNumber(value)}\u00a0µs` : `${formatNumber(value / 1000)}\u00a0ms`)],
@@ -22,8 +23,17 @@ export function flatten(value, prefix = "") {
   return Object.entries(value).flatMap(([key, item]) => flatten(item, prefix ? `${prefix}.${key}` : key));
 }
 
+/** Whether links leave out the setting of this dotted name; `hidden` null: all of them. */
+export function isPrivate(name, hidden) {
+  return hidden === null || hidden.some((one) => name === one || name.startsWith(`${one}.`));
+}
+
+function lockIcon(title) {
+  return el("span", { class: "lock", role: "img", title, "aria-label": title }, icon("M5.5 9h9v7.5h-9zM7 9V6.5a3 3 0 0 1 6 0V9"));
+}
+
 function facts(pairs) {
-  return el("dl", { class: "facts" }, ...pairs.flatMap(([name, text, title]) => [el("dt", {}, name), el("dd", { title }, text)]));
+  return el("dl", { class: "facts" }, ...pairs.flatMap(([name, text, title, lock]) => [el("dt", {}, name, lock ? lockIcon(lock) : null), el("dd", { title }, text)]));
 }
 
 function gitText({ commit, branch, dirty }) {
@@ -38,6 +48,12 @@ function panel(title) {
 export function mount(element, store) {
   let key = "";
 
+  function settings(pairs, hidden) {
+    if (store.get().boot.role !== "owner" || hidden === undefined) return pairs;
+    const why = hidden === null ? "Share links show no settings of this run: it doesn't say which are private" : "Private: share links don't show this";
+    return pairs.map(([name, text]) => [name, text, undefined, isPrivate(name, hidden) ? why : undefined]);
+  }
+
   function sections(run, lag) {
     const made = [["started", formatTime(run.created_at), formatUtc(run.created_at)]];
     if (run.who) made.push(["by", run.who]);
@@ -45,7 +61,7 @@ export function mount(element, store) {
     made.push(["tensors", formatCount(run.tensor_count)]);
     if (run.tags?.length) made.push(["tags", run.tags.join(", ")]);
     if (run.notes) made.push(["notes", run.notes]);
-    const { config, git, argv, who: _, ...rest } = run.context ?? {};
+    const { config, git, argv, who: _, private: __, ...rest } = run.context ?? {};
     if (git && gitText(git)) made.push(["git", gitText(git)]);
     if (argv) made.push(["command", [].concat(argv).join(" ")]);
     const parts = [["About this run", made]];
@@ -53,7 +69,7 @@ export function mount(element, store) {
     if (run.lost_frames > 0) cost.push(["lost frames", formatCount(run.lost_frames)]);
     if (run.state === "running" && Number.isFinite(lag)) cost.push(["seen here after", `${formatNumber(lag * 1000, 2)}\u00a0ms`]);
     if (cost.length > 0) parts.push(["Cost of watching", cost]);
-    if (config && Object.keys(config).length > 0) parts.push(["Configuration", flatten(config)]);
+    if (config && Object.keys(config).length > 0) parts.push(["Configuration", settings(flatten(config), run.private)]);
     const other = flatten(rest).filter(([name]) => name !== "");
     if (other.length > 0) parts.push(["Environment", other]);
     return parts;

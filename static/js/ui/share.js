@@ -36,7 +36,7 @@ export function openShare(store, { runs, view = () => "", moments = true }) {
     const file = `${store.get().boot.base}/api/v1/runs/${encodeURIComponent(run.id)}/snapshot`;
     const snapshot = others.length ? "" : file;
     body.append(
-      el("p", { class: "muted" }, `Whoever has the link sees ${what} and the alerts, live, without an account, and can change nothing. Host, command line, paths, configuration and error messages stay hidden.`),
+      el("p", { class: "muted" }, `Whoever has the link sees ${what} and the alerts, live, without an account, and can change nothing. Host, command line, paths, error messages and private settings (those with a lock in the run's configuration) stay hidden.`),
       shareForm(store, { run, others, view, moments, made, shares, snapshot }),
       made,
       list,

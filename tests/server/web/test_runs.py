@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from tests.server.live_server import Page, Running, Trainer, batch, hello, schema, serving
+from tests.server.live_server import CONTEXT, Page, Running, Trainer, batch, hello, schema, serving
 
 from gradwatch.errors import ConnectionRefused
 from gradwatch.protocol import Batch, Block, Bye, Mark, Statistic
@@ -91,7 +91,8 @@ def test_a_run_says_what_can_be_asked_of_it(api: httpx.Client) -> None:
     assert found.run.name == "<script>alert(1)</script>"
     assert (found.run.last_step, found.tensor_count) == (3, 3)
     assert found.run.summary["loss"] == 0.25
-    assert found.run.context == {"host": "secret-host", "argv": ["train.py"], "who": "secret-ann"}
+    assert found.run.context == CONTEXT
+    assert found.run.private == ["data.shards", "cache", "api_key"]
     assert found.run.who == "secret-ann"
     assert {(statistic.name, statistic.scope) for statistic in found.statistics} == {
         ("grad_norm", "tensor"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.server.live_server import PATIENCE, Page, Running, Trainer, hello, schema, serving
+from tests.server.live_server import CONTEXT, PATIENCE, SHOWN, Page, Running, Trainer, hello, schema, serving
 from websockets.exceptions import ConnectionClosed
 
 DAY = 86_400.0
@@ -59,7 +59,9 @@ def test_a_link_shows_its_run_and_nothing_else(server: Running) -> None:
     assert (made["share"]["label"], made["share"]["view"]) == ("for Ana", "from=10&to=20")
     with server.client(**{"X-Gradwatch-Share": made["token"]}) as viewer:
         run = viewer.get("/api/v1/runs/run-1").json()["run"]
-        assert (run["id"], run["context"]) == ("run-1", {})
+        assert (run["id"], run["context"], run["private"]) == ("run-1", SHOWN, None)
+        page = viewer.get(f"/s/{made['token']}").text
+        assert "0.125" in page and "secret-" not in page
         assert viewer.get("/api/v1/runs/run-2").status_code == 404
         assert [r["id"] for r in viewer.get("/api/v1/runs").json()["runs"]] == ["run-1"]
         for guess in ("secret-ann", "who:secret-ann", "who:"):
@@ -70,6 +72,34 @@ def test_a_link_shows_its_run_and_nothing_else(server: Running) -> None:
             assert viewer.post(f"/api/v1{path}", json={"run": "run-1"}).status_code == 403
         assert viewer.delete(f"/api/v1/shares/{made['share']['id']}").status_code == 403
         assert viewer.patch("/api/v1/runs/run-1", json={"name": "x"}).status_code == 403
+
+
+def test_what_goes_on_can_only_make_more_private(server: Running) -> None:
+    resumed = {"stream": "second", "segment": "second"}
+    more = {**CONTEXT, "private": ["lr"], "config": {"lr": 9}}
+    made = share(server)
+    with (
+        server.client(**{"X-Gradwatch-Share": made["token"]}) as viewer,
+        Page(server, share=made["token"]) as page,
+    ):
+        with Trainer(server, hello(**resumed, context=more)):
+            event = page.hear("event", kind="run")["data"]
+        expected = {"config": {"data": {"seed": 7}}}
+        assert event["context"] == viewer.get("/api/v1/runs/run-1").json()["run"]["context"] == expected
+        with Trainer(server, hello(stream="third", segment="third", context={**CONTEXT, "private": []})):
+            page.hear("event", kind="run")
+            assert viewer.get("/api/v1/runs/run-1").json()["run"]["context"] == expected
+
+
+def test_runs_from_before_keys_could_be_private_show_no_configuration(server: Running) -> None:
+    old = {"config": {"lr": 0.5}}
+    with Trainer(server, hello("old", context=old)), server.owner() as api:
+        token = api.post("/api/v1/shares", json={"run": "old"}).json()["token"]
+        run = api.get("/api/v1/runs/old").json()["run"]
+        assert (run["context"], run["private"]) == (old, None)
+    later = hello("old", context=CONTEXT, stream="later", segment="later")
+    with Trainer(server, later), server.client(**{"X-Gradwatch-Share": token}) as viewer:
+        assert viewer.get("/api/v1/runs/old").json()["run"]["context"] == {}
 
 
 def test_the_token_is_nowhere_but_in_the_answer(server: Running, tmp_path: Path) -> None:
@@ -225,7 +255,7 @@ def test_a_comparison_shows_its_runs_and_no_other(server: Running) -> None:
         opened = anybody.get(f"/s/{made['token']}")
     assert opened.status_code == 200
     assert '"runs": ["run-1", "run-2"]' in opened.text and '"view": "x=time"' in opened.text
-    assert "run-3" not in opened.text and "secret-host" not in opened.text
+    assert "run-3" not in opened.text and "secret-" not in opened.text
     with server.owner() as api:
         for run in ("run-1", "run-2"):
             listed = api.get("/api/v1/shares", params={"run": run}).json()["shares"]

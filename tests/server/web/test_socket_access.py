@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.server.live_server import Page, Running, Trainer, batch, hello, schema, serving
+from tests.server.live_server import SHOWN, Page, Running, Trainer, batch, hello, schema, serving
 from websockets.exceptions import ConnectionClosed
 
 from gradwatch_server.web.live import MESSAGES
@@ -83,7 +83,9 @@ def test_follow_narrows_what_is_heard_and_never_widens_it(world: World) -> None:
             while "run-1" not in heard:
                 event = page.hear("event", kind="run")
                 heard.add(event["run"])
-                assert "of run-" not in str(event) or who == "owner"
+                assert ("of run-" in str(event)) == ("secret-" in str(event)) == (who == "owner")
+                if who == "link":
+                    assert event["data"]["context"] == SHOWN
             assert heard == HEARD[who]
 
 
