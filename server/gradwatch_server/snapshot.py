@@ -5,7 +5,6 @@ It holds what a share link shows, nothing more; data and plotly.js stand inside 
 
 from __future__ import annotations
 
-import html
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -21,9 +20,10 @@ from .alerts.sentences import clean
 from .errors import Invalid
 from .models import FLAG_INF, FLAG_NAN, Alert, Run, Series, SeriesQuery
 from .privacy import sift
+from .snapshot_file import Parts, document, file_name
 from .store import Store
 
-__all__ = ["Look", "build", "file_name", "look_at", "settings_of"]
+__all__ = ["Look", "build", "line_of", "look_at", "name_of", "named", "rank_of", "settings_of", "spread"]
 
 POINTS: Final = 800
 MOST_LINES: Final = 12
@@ -36,7 +36,6 @@ FIRST: Final = ("global_grad_norm", "global_grad_norm_clipped", "loss")
 """Run-level statistics that are drawn before all others."""
 
 _LEFT_OUT: Final = ("clip_coef", "clip_limit", "skipped", "loss_scale", "step_time")
-_POLICY: Final = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,15 +69,9 @@ def look_at(
     start = max(from_step, run.first_step, 0)
     if start >= end:
         raise Invalid("This run has no steps there.", {"from": "There are no steps there."})
-    width = 1
-    while (end - start) / width > POINTS:
-        width *= 4
-    buckets = range(start // width, (end - 1) // width + 1)
+    buckets, width = spread(start, end)
     known = store.statistics(run.id)
-    names = [
-        info.name for info in known if info.scope == "run" and info.width == 1 and info.name not in _LEFT_OUT
-    ]
-    names.sort(key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name))
+    names = named(store, run)
 
     def read(statistic: str, scope: str, rows: tuple[int, ...] | None) -> _Table:
         query = SeriesQuery(
@@ -99,6 +92,38 @@ def look_at(
         sentence=sentence,
         settings=settings_of(run),
     )
+
+
+def spread(start: int, end: int) -> tuple[range, int]:
+    """The buckets that steps ``start`` to ``end`` (exclusive) are drawn with, and their width in steps."""
+    width = 1
+    while (end - start) / width > POINTS:
+        width *= 4
+    return range(start // width, (end - 1) // width + 1), width
+
+
+def named(store: Store, run: Run) -> list[str]:
+    """The run-level statistics that are drawn of a run, the most telling first."""
+    names = [
+        info.name
+        for info in store.statistics(run.id)
+        if info.scope == "run" and info.width == 1 and info.name not in _LEFT_OUT
+    ]
+    return sorted(names, key=rank_of)
+
+
+def rank_of(name: str) -> tuple[int, str]:
+    """Where a run-level statistic stands among others."""
+    return (FIRST.index(name) if name in FIRST else len(FIRST), name)
+
+
+def line_of(store: Store, run: Run, name: str) -> dict[str, Any]:
+    """A run-level statistic over the whole run, with its steps. Blocks."""
+    start, end = max(run.first_step, 0), run.last_step + 1
+    buckets, width = spread(start, end)
+    query = SeriesQuery(statistic=name, scope="run", from_step=start, to_step=end, points=len(buckets))
+    table = _Table.of(store.series(run.id, query), buckets, width)
+    return {**_line(name, table, buckets, width), "x": [bucket * width for bucket in buckets]}
 
 
 def settings_of(run: Run) -> list[tuple[str, str]]:
@@ -182,10 +207,9 @@ def _numbers(values: npt.NDArray[np.float64]) -> list[float | None]:
     return [float(f"{value:.4g}") if math.isfinite(value) else None for value in values.tolist()]
 
 
-def build(look: Look, *, plotly: bytes, script: bytes, style: bytes, made: str) -> str:
+def build(look: Look, parts: Parts, made: str) -> str:
     """The file. ``made`` says when it was made, for people."""
     run = look.run
-    title = html.escape(clean(f"{run.project} / {run.name}"))
     facts = f"Run {run.id}, {run.state}; steps {look.steps[0]:,} to {run.last_step:,}, {run.tensor_count:,} tensors."
     data = {
         "steps": look.steps,
@@ -194,18 +218,14 @@ def build(look: Look, *, plotly: bytes, script: bytes, style: bytes, made: str) 
         "alerts": [_alert(alert) for alert in look.alerts],
         "settings": look.settings,
     }
-    return "".join((
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n',
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
-        f"<title>{title} · gradwatch snapshot</title>\n<style>\n{style.decode()}</style>\n</head>\n<body>\n",
-        f"<h1>{title}</h1>\n<p>{html.escape(look.sentence)}</p>\n",
-        f'<p class="muted">{html.escape(facts)} Frozen {html.escape(made)}.</p>\n',
-        '<div id="charts"></div>\n<section><h2>Alerts</h2><ul id="alerts"></ul></section>\n',
-        '<section id="settings"><h2>Configuration</h2><dl></dl></section>\n',
-        f'<script type="application/json" id="data">{_embedded(data)}</script>\n',
-        f"<script>{_script(plotly)}</script>\n<script>\n{_script(script)}</script>\n</body>\n</html>\n",
-    ))  # fmt: skip
+    sections = (
+        '<section><h2>Alerts</h2><ul id="alerts"></ul></section>\n'
+        '<section id="settings"><h2>Configuration</h2><dl></dl></section>\n'
+    )
+    title = f"{run.project} / {run.name}"
+    return document(
+        parts, title=title, lead=look.sentence, facts=f"{facts} Frozen {made}.", sections=sections, data=data
+    )
 
 
 def _alert(alert: Alert) -> dict[str, Any]:
@@ -216,19 +236,6 @@ def _alert(alert: Alert) -> dict[str, Any]:
     return {"text": text, "severity": alert.severity, "open": alert.cleared_step is None}
 
 
-def _embedded(data: Any) -> str:
-    """JSON that no name in it can end the script element with, or begin another."""
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _script(source: bytes) -> str:
-    return source.decode().replace("</script", "<\\/script").replace("<!--", "<\\!--")
-
-
-def file_name(run: Run) -> str:
-    """A harmless file name of ASCII letters, digits, dots and dashes."""
-    name = "".join(
-        c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in f"{run.project}-{run.name}"
-    )
-    return f"{name.strip('-')[:80] or 'run'}-step-{max(run.last_step, 0)}.html"
+def name_of(run: Run) -> str:
+    """What the file is called."""
+    return file_name(f"{run.project}-{run.name}", f"step-{max(run.last_step, 0)}")

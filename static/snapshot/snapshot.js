@@ -74,9 +74,32 @@
     for (const [name, text] of pairs) target.lastChild.append(Object.assign(document.createElement("dt"), { textContent: name }), Object.assign(document.createElement("dd"), { textContent: text }));
   }
 
-  data.lines.forEach(line);
-  if (data.heat) heat(data.heat);
-  alerts(data.alerts);
-  settings(data.settings);
+  function comparison({ runs, x, charts }) {
+    for (const { name, log, lines } of charts) {
+      const traces = lines.flatMap(({ run, x: places, low, high, last }) => {
+        const colour = token("--chart-" + run);
+        const band = { x: places, mode: "lines", line: { width: 0 }, hoverinfo: "skip", connectgaps: false, legendgroup: runs[run], showlegend: false };
+        return [
+          Object.assign({ y: high }, band),
+          Object.assign({ y: low, fill: "tonexty", fillcolor: colour + "33" }, band),
+          { x: places, y: last, mode: "lines", line: { width: 1.5, color: colour }, name: runs[run], legendgroup: runs[run], connectgaps: false },
+        ];
+      });
+      const shapes = lines.flatMap(({ run, odd }) =>
+        odd.map((place) => ({ type: "line", xref: "x", yref: "paper", x0: place, x1: place, y0: 0, y1: 1, line: { color: token("--chart-" + run), width: 1, dash: "dot" } })),
+      );
+      const title = shapes.length ? name + " (dotted: NaN or infinite)" : name;
+      const more = { xaxis: axis({ title: { text: x } }), yaxis: axis({ type: log ? "log" : "linear" }), shapes, showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom" }, margin: { l: 56, r: 12, t: 30, b: 34 } };
+      Plotly.newPlot(section(title, true), traces, layout(more), config);
+    }
+  }
+
+  if (data.compared) comparison(data.compared);
+  else {
+    data.lines.forEach(line);
+    if (data.heat) heat(data.heat);
+    alerts(data.alerts);
+    settings(data.settings);
+  }
   document.body.dataset.ready = "1";
 })();

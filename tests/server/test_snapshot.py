@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import sync_playwright
 from tests.server.live_server import Page, Running, Trainer, batch, hello, schema, serving
+from tests.server.offline import data_of, zoom_offline
 from tests.server.web.events import hear
 
 NASTY = "</script><script>alert(1)</script><!-- \u202e'\"&"
@@ -61,13 +59,6 @@ def snapshot(server: Running, **params: Any) -> str:
     return reply.text
 
 
-def data_of(text: str) -> dict[str, Any]:
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
-    assert found is not None
-    data: dict[str, Any] = json.loads(found[1])
-    return data
-
-
 def test_a_spike_of_one_step_and_a_nan_are_in_it(server: Running) -> None:
     data = data_of(snapshot(server))
     width = data["steps"][1] - data["steps"][0]
@@ -106,39 +97,4 @@ def test_it_opens_from_a_file_without_network_and_zooms(server: Running, tmp_pat
     path.write_text(snapshot(server), encoding="utf-8")
     # A thread of its own: another test's browser driver may be running in this one.
     with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(zoom_offline, path).result() == []
-
-
-def zoom_offline(path: Path) -> list[str]:
-    """Opens the file without network, looks, zooms; what the page complained about."""
-    executable = shutil.which("chromium") or shutil.which("google-chrome")
-    with sync_playwright() as playwright:
-        args = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=executable, args=args)
-        context = browser.new_context(offline=True, viewport={"width": 1200, "height": 900})
-        page = context.new_page()
-        complaints: list[str] = []
-        page.on(
-            "console", lambda message: complaints.append(message.text) if message.type == "error" else None
-        )
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: complaints.append("a dialog"))
-        page.goto(path.as_uri())
-        page.wait_for_selector("body[data-ready='1']", state="attached")
-        assert page.locator(".js-plotly-plot").count() == 2
-        assert CLEAN in page.locator("h1").inner_text()
-        chart = page.locator(".chart").first
-        before = page.evaluate("document.querySelector('.chart').layout.xaxis.range")
-        box = chart.bounding_box()
-        assert box is not None
-        page.mouse.move(box["x"] + 300, box["y"] + 100)
-        page.mouse.down()
-        page.mouse.move(box["x"] + 500, box["y"] + 102, steps=5)
-        page.mouse.up()
-        page.wait_for_function(
-            "before => JSON.stringify(document.querySelector('.chart').layout.xaxis.range) !== JSON.stringify(before)",
-            arg=before,
-        )
-        page.screenshot(path=path.with_suffix(".png"), full_page=True)
-        browser.close()
-    return complaints
+        assert pool.submit(zoom_offline, path, plots=2, title=CLEAN).result() == []

@@ -33,17 +33,23 @@ export function openShare(store, { runs, view = () => "", moments = true }) {
     const list = el("div", {});
     const shares = mountShares(list, store, { run: run.id });
     const made = el("div", { class: "share-made", hidden: true });
-    const file = `${store.get().boot.base}/api/v1/runs/${encodeURIComponent(run.id)}/snapshot`;
-    const snapshot = others.length ? "" : file;
+    const snapshot = `${store.get().boot.base}/api/v1${snapshotOf(runs, view())}`;
     body.append(
       el("p", { class: "muted" }, `Whoever has the link sees ${what} and the alerts, live, without an account, and can change nothing. Host, command line, paths, error messages and private settings (those with a lock in the run's configuration) stay hidden.`),
       shareForm(store, { run, others, view, moments, made, shares, snapshot }),
       made,
       list,
     );
-    if (snapshot) foot.append(el("a", { class: "button", href: snapshot, download: "", title: "One HTML file that opens without this server" }, "Save a snapshot"));
+    foot.append(el("a", { class: "button", href: snapshot, download: "", title: "One HTML file that opens without this server" }, "Save a snapshot"));
     foot.append(button("Done", close));
   });
+}
+
+/** Where the snapshot of a run or a comparison is saved from. A comparison keeps its horizontal axis. */
+export function snapshotOf(runs, view) {
+  if (runs.length === 1) return `/runs/${encodeURIComponent(runs[0].id)}/snapshot`;
+  const axis = new URLSearchParams(view).get("x") ?? "step";
+  return `/compare/snapshot?${runs.map(({ id }) => `run=${encodeURIComponent(id)}&`).join("")}x=${axis}`;
 }
 
 /** The view of a link to this moment: with the theme, which the page's own address leaves to each browser. */
@@ -101,7 +107,7 @@ function showMade(made, { url, reach }, snapshot) {
   address.addEventListener("focus", () => address.select());
   const copy = copyButton(() => url, "Copy", "primary");
   const ways = reach.ways.map(({ label, command }) => el("li", {}, el("span", {}, label), el("div", { class: "snippet" }, el("pre", {}, command), copyButton(() => command))));
-  if (ways.length && snapshot) ways.push(el("li", {}, "For anybody: ", el("a", { href: snapshot, download: "" }, "save a snapshot"), ", one file that opens without this server, and send that."));
+  if (ways.length) ways.push(el("li", {}, "For anybody: ", el("a", { href: snapshot, download: "" }, "save a snapshot"), ", one file that opens without this server, and send that."));
   made.replaceChildren(
     el("div", { class: "share-url" }, address, copy),
     el("p", { class: "note", "data-tone": reach.public ? "" : "warning" }, el("strong", {}, reach.who), reach.advice ? ` ${reach.advice}` : "", ways.length ? " To let others in:" : ""),
