@@ -105,12 +105,15 @@ SCENARIOS: dict[str, Callable[[int, Watch], None]] = {
 
 @contextlib.contextmanager
 def process_group(rank: int, port: int) -> Iterator[None]:
+    """One of two processes, which ends with the block: gloo's threads now and then abort an interpreter that winds down."""
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     dist.init_process_group("gloo", rank=rank, world_size=2)
     try:
         yield
+        dist.barrier()
     finally:
         dist.destroy_process_group()
+    os._exit(0)
 
 
 def in_process(rank: int, port: int, folder: str) -> None:
