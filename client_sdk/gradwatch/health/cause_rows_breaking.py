@@ -12,6 +12,45 @@ _INPUT = Sign(4, "the input was not finite", lambda f: f.input_bad)
 
 BREAKING: Final[tuple[Cause, ...]] = (
     Cause(
+        key="no_floor",
+        label="The loss has no lower bound: its sign, or that of a term, is wrong",
+        kinds=kinds_of("exploding"),
+        required=lambda f: "unbounded" in f.detectors,
+        supporting=(Sign(4, "the loss goes on sinking below zero", lambda f: "unbounded" in f.detectors),),
+        remedies=("check_loss",),
+        help="exploding",
+    ),
+    Cause(
+        key="weight_decay",
+        label="Weight decay shrinks the weights faster than they learn",
+        kinds=kinds_of("stalled vanishing diverging"),
+        required=lambda f: f.lr * f.weight_decay >= 0.01,
+        supporting=(
+            Sign(
+                3,
+                "it alone takes more than 1 % of the weights at each step",
+                lambda f: f.lr * f.weight_decay >= 0.01,
+            ),
+            Sign(3, "most of each update is the decay", lambda f: f.lr * f.weight_decay > 0.5 * f.ratio),
+        ),
+        remedies=("less_decay",),
+        help="optimizers",
+    ),
+    Cause(
+        key="lr_decayed",
+        label="The learning rate has run out: its schedule ends too soon",
+        kinds=kinds_of("stalled"),
+        required=lambda f: f.lr < 0.01 * f.lr_peak,
+        supporting=(
+            Sign(
+                4, "the learning rate is less than a hundredth of its peak", lambda f: f.lr < 0.01 * f.lr_peak
+            ),
+            Sign(2, "the loss has hardly fallen", lambda f: f.improved < 0.1),
+        ),
+        remedies=("schedule",),
+        help="learning-rate",
+    ),
+    Cause(
         key="numerical_bug",
         label="An operation in one module gives NaN or Inf",
         kinds=kinds_of("nonfinite"),
@@ -112,7 +151,7 @@ BREAKING: Final[tuple[Cause, ...]] = (
         key="lr_too_low",
         label="The learning rate is too low",
         kinds=kinds_of("stalled"),
-        required=lambda f: f.lr > 0,
+        required=lambda f: f.lr > 0 and f.ratio != 0,
         supporting=(
             Sign(4, "each step hardly changes the weights", lambda f: f.ratio < 2e-5),
             Sign(2, "the loss has hardly fallen", lambda f: f.improved < 0.1),
@@ -120,6 +159,9 @@ BREAKING: Final[tuple[Cause, ...]] = (
         contradicting=(
             Sign(3, "clipping cuts each step", lambda f: f.clip_coef < 0.1 and f.family == "sgd"),
             Sign(3, "the updates are of a usual size", lambda f: f.ratio > 2e-4),
+            Sign(
+                6, "the learning rate was a hundred times as high at first", lambda f: f.lr < 0.01 * f.lr_peak
+            ),
         ),
         remedies=("lr_up",),
         help="learning-rate",

@@ -57,7 +57,17 @@ LEARNING: Final[tuple[Cause, ...]] = (
             _INPUT,
             _WEIGHT_JUMP,
             _BAD_INIT,
-            Sign(2, "the updates are of the usual size", lambda f: f.ratio < 3e-3 and not f.ratio_high),
+            Sign(4, "the loss goes on sinking below zero", lambda f: "unbounded" in f.detectors),
+            Sign(
+                3,
+                "most of each update is weight decay",
+                lambda f: f.lr * f.weight_decay > max(0.5 * f.ratio, 0.01),
+            ),
+            Sign(
+                2,
+                "the updates are of the usual size",
+                lambda f: f.ratio < 3e-3 and not f.ratio_high and not (f.early and f.ratio_peak > 0.2),
+            ),
             Sign(
                 2, "the learning rate is as before, and its updates were of a usual size", lambda f: f.steady
             ),
@@ -193,6 +203,11 @@ LEARNING: Final[tuple[Cause, ...]] = (
             _STUCK,
         ),
         contradicting=(
+            Sign(
+                5,
+                "gradients do not shrink from layer to layer",
+                lambda f: f.kind == "stalled" and f.gain > 0.3 and (f.layers < 6 or f.back_gain > -0.3),
+            ),
             Sign(
                 3,
                 "gradients shrink much faster per layer than this init explains",

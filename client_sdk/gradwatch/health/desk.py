@@ -10,6 +10,7 @@ from .cause_table import CAUSES
 from .causes import explain
 from .facts import gather
 from .incidents import Evidence, Finding, Incident, incident_id, worse
+from .kinship import ABSORBED_BY, CAUSED_BY, REMARKS_OF, SIGN_OF, TAKES_OVER
 from .layout import Layout
 from .locate import rise_origin, shares
 from .memory import Memory
@@ -24,60 +25,6 @@ _KEPT: Final = 400
 
 _BLOW: Final = frozenset(("spike", "exploding", "diverging", "oscillating", "accumulating"))
 _STALE: Final = 20
-
-ABSORBED_BY: Final[dict[str, tuple[str, ...]]] = {
-    "spike": ("nonfinite", "exploding", "diverging", "accumulating", "bad_init"),
-    "diverging": ("nonfinite", "exploding", "accumulating", "bad_init", "loss_scale"),
-    "exploding": ("nonfinite", "diverging", "accumulating", "bad_init"),
-    "oscillating": ("nonfinite", "diverging", "exploding", "accumulating"),
-    "stalled": (
-        "nonfinite",
-        "vanishing",
-        "dead",
-        "saturated",
-        "bad_init",
-        "disconnected",
-        "clip_too_tight",
-        "exploding",
-        "diverging",
-        "accumulating",
-        "oscillating",
-        "loss_scale",
-    ),
-    "vanishing": ("nonfinite", "bad_init", "dead", "saturated"),
-    "dead": ("nonfinite",),
-    "saturated": ("nonfinite",),
-    "clip_too_tight": ("nonfinite", "exploding", "diverging", "accumulating", "bad_init"),
-    "disconnected": ("nonfinite",),
-    "accumulating": ("nonfinite",),
-    "overfitting": ("nonfinite",),
-    "loss_scale": ("nonfinite",),
-}
-"""A finding of the first kind is evidence for an open incident of one of the others, not an incident of its own."""
-
-TAKES_OVER: Final[dict[str, tuple[str, ...]]] = {
-    "exploding": ("spike",),
-    "diverging": ("spike",),
-    "accumulating": ("spike", "exploding", "diverging", "oscillating"),
-    "bad_init": ("vanishing", "stalled", "exploding"),
-    "dead": ("vanishing", "stalled"),
-    "saturated": ("vanishing", "stalled"),
-    "vanishing": ("stalled",),
-    "disconnected": ("stalled",),
-    "clip_too_tight": ("stalled",),
-}
-"""A new incident of the first kind makes open ones of the others its own: they were its signs."""
-
-CAUSED_BY: Final[dict[str, tuple[str, ...]]] = {
-    "nonfinite": ("exploding", "diverging", "bad_init", "loss_scale", "spike", "accumulating"),
-    "dead": ("exploding", "diverging", "spike"),
-    "saturated": ("exploding", "diverging", "spike", "bad_init"),
-    "stalled": ("exploding", "diverging", "dead", "vanishing"),
-    "vanishing": ("exploding", "diverging"),
-    "loss_scale": ("exploding", "diverging"),
-    "diverging": ("spike",),
-    "oscillating": ("exploding", "diverging"),
-}
 
 
 @dataclass(slots=True)
@@ -172,9 +119,7 @@ class Desk:
 
     def _host(self, finding: Finding) -> Case | None:
         hosts = ABSORBED_BY.get(finding.kind, ())
-        if finding.detector == "dead_units":
-            # Deep untrained ReLU nets have units that are off for every input: a sign of their init.
-            hosts = (*hosts, "vanishing", "bad_init")
+        hosts = (*hosts, *SIGN_OF.get(finding.detector, ()))
         if finding.group == "depth":
             hosts = (*hosts, "exploding", "vanishing")
         found = [c for c in self.cases.values() if c.incident.kind in hosts]
@@ -240,7 +185,8 @@ class Desk:
         for key in list(self.cases):
             other = self.cases[key].incident
             near = other.kind != "spike" or incident.first_step - other.first_step <= 40
-            if other.kind in kinds and other.id != incident.id and near:
+            remark = other.severity == "info" and other.kind in REMARKS_OF.get(finding.detector, ())
+            if (other.kind in kinds or remark) and other.id != incident.id and near:
                 del self.cases[key]
                 found += other.evidence
                 merged = dataclasses.replace(
@@ -374,6 +320,8 @@ def _kin(case: Case, finding: Finding) -> bool:
     """Whether both are signs of one blow-up, so that the finding makes the open incident graver."""
     learning = {"vanishing", "bad_init", "stalled", "saturated", "dead", "clip_too_tight"}
     kinds = {case.incident.kind, finding.kind}
+    if finding.detector == "never_moves" and case.incident.kind == "vanishing":
+        return True
     return (
         kinds <= _BLOW or kinds <= learning or (finding.group == "depth" and case.incident.kind == "bad_init")
     )

@@ -48,13 +48,17 @@ class Episode:
         What is left is measured against the loss at the start where that is lower: a task that is as new as the first one
         was begins there, however high the first surprise.
         """
-        if not self.open or self.age > _LONG:
+        if not self.open or self.age > _LONG or self._idle(loss):
             return False
         left = 0.9 if self.age <= 20 else 0.7 if self.age <= 30 else 0.5 if self.age <= 60 else 0.35
         if loss.near3 - self.reference >= left * (self.peak - self.reference):
             return False
         recovered = loss.near - self.reference < 0.3 * self._whole(loss)
         return self.age <= 60 or recovered or loss.ago(0, 20) < 0.95 * loss.ago(40, 20)
+
+    def _idle(self, loss: LossTrack) -> bool:
+        """Whether it has stood where a run begins for twice as long as this one took to leave that place at first."""
+        return 0 < 2 * loss.fell_at < self.age and self.age > 20 and loss.near > 0.8 * loss.start
 
     def lasting(self, loss: LossTrack) -> bool:
         """Whether the loss still stands clearly above what it was before, whatever its baseline has learnt since."""

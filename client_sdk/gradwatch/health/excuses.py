@@ -50,6 +50,9 @@ def input_scale(memory: Memory, layout: Layout, step: int) -> tuple[float, bool]
     since, before = ratio[steps >= step], ratio[steps < step]
     since, before = since[np.isfinite(since)][:16], before[np.isfinite(before)]
     if not len(since):
+        # Nothing reaches the layer any more: what did before.
+        since, before = before[-16:], before[:0]
+    if not len(since):
         return math.nan, False
     log = float(np.median(since))
     rose = len(before) > 0 and log - float(np.median(before)) > TENFOLD

@@ -39,6 +39,9 @@ class Facts:
     """Whether it was raised for a moment only."""
     lr_steady: float
     """The LR before it began to rise, NaN if it has risen since the start."""
+    lr_peak: float
+    lr_spent: float
+    """The learning rates of all steps together, as steps at the peak rate."""
     lr_near_peak: bool
     lr_rising: bool
     ratio: float
@@ -49,11 +52,14 @@ class Facts:
     adam_ratio: float
     family: str
     beta2: float
+    weight_decay: float
     eps: float
     norm: float
     norm_usual: float
     norm_p90: float
     norm_p95: float
+    norms_known: int
+    """Norms of calm steps that say what is usual."""
     rise: float
     """log2 of the newest finite norm over the usual one."""
     maxabs: float
@@ -82,6 +88,8 @@ class Facts:
     half: bool
     input_bad: bool
     orphans: bool
+    orphans_all: bool
+    """Whether no optimizer holds any tensor."""
     absent: bool
     first_layer: bool
     """Whether the origin is in the first module that learns."""
@@ -196,6 +204,7 @@ def _of_norms(memory: Memory, step: int) -> dict[str, Any]:
         "norm_usual": median(raw) if raw else math.nan,
         "norm_p90": _at(raw, 0.90),
         "norm_p95": _at(raw, 0.95),
+        "norms_known": max(len(memory.raw) - _after(memory, step), 0),
         "rise": memory.xs[-1] - memory.mean if memory.xs and memory.tracker.ready else math.nan,
         "maxabs": _middle(rows.get("grad_maxabs"), 0.5),
         "adam_ratio": _middle(rows.get("adam_ratio"), 1.0),
@@ -207,6 +216,8 @@ def _of_steps(memory: Memory) -> dict[str, Any]:
     frame, loss = memory.frame, memory.loss
     return {
         "lr": memory.lr,
+        "lr_peak": memory.lr_peak,
+        "lr_spent": memory.lr_sum / memory.lr_peak if memory.lr_peak > 0 else math.nan,
         "lr_near_peak": memory.lr >= 0.9 * memory.lr_peak > 0,
         "lr_rising": len(memory.lrs) > 8 and memory.lrs[-1] > 1.05 * memory.lrs[0],
         "ratio": memory.ratio,
@@ -234,6 +245,7 @@ def _of_model(memory: Memory, layout: Layout) -> dict[str, Any]:
     return {
         "family": layout.family,
         "beta2": layout.hyper("beta2"),
+        "weight_decay": layout.hyper("weight_decay"),
         "eps": layout.hyper("eps"),
         "gain": float(np.median(gains)) if gains else math.nan,
         "gain_high": float(np.quantile(gains, 0.8)) if gains else math.nan,
@@ -243,7 +255,8 @@ def _of_model(memory: Memory, layout: Layout) -> dict[str, Any]:
         "normalised": layout.normalised,
         "recurrent": layout.recurrent,
         "half": any(t.dtype.endswith("float16") and "b" not in t.dtype for t in layout.tensors),
-        "orphans": layout.any_owner and bool((free & memory.alive).any()),
+        "orphans_all": not layout.any_owner,
+        "orphans": layout.orphaned and bool((free & memory.alive).any()),
         "absent": bool(((memory.absent_run > 40) & ~memory.alive & layout.trainable).any()),
         "adversarial": layout.adversarial,
     }

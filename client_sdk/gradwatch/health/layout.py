@@ -61,7 +61,9 @@ class Layout:
         self.recurrent = any(_RECURRENT.search(t.name) for t in self.tensors)
         self.normalised = any(t.kind == "norm" for t in self.tensors)
         self.any_owner = bool(self.owned.any())
-        self.orphaned = self.any_owner and bool((self.trainable & ~self.owned).any())
+        self.orphaned = (self.any_owner or bool(self.optimizers)) and bool(
+            (self.trainable & ~self.owned).any()
+        )
         self.probe = self._probe()
         self.pairs = self._pairs()
 

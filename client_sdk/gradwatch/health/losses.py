@@ -51,6 +51,8 @@ class LossTrack:
     gap: float = math.nan
     first: list[float] = field(default_factory=list)
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=_BASE + _NEAR))
+    fell_at: int = 0
+    """How many losses it took at first to fall to 80 % of the start; 0 before that."""
     long: deque[float] = field(default_factory=lambda: deque(maxlen=400))
     gaps: deque[int] = field(default_factory=lambda: deque(maxlen=5))
     turn: TurnRate = field(default_factory=TurnRate)
@@ -85,6 +87,7 @@ class LossTrack:
         self.climb.restart()
         self.first = []
         self.level, self.in_row, self.frozen, self.best = NORMAL, 0, 0, math.inf
+        self.fell_at = 0
         self.scale = self.start = self.base = math.nan
 
     @property
@@ -93,6 +96,12 @@ class LossTrack:
         if self.n < 20 or self.signed or not self.start > 0:
             return math.nan
         return 1.0 - self.near / self.start
+
+    def sinking(self, times: float) -> bool:
+        """Whether a loss below zero goes on falling, and is beyond ``times`` the largest of the first 20."""
+        if self.n < 30 or not self.signed:
+            return False
+        return self.near < self.ago(20) and self.near < -times * max(map(abs, self.first[:20]))
 
     def ago(self, losses: int, over: int = _NEAR) -> float:
         """Median of the ``over`` losses up to the one ``losses`` before the newest, NaN when there were not so many."""
@@ -128,6 +137,8 @@ class LossTrack:
         tail = list(islice(reversed(self.recent), _NEAR))
         self.near = median(tail)
         self.near3 = median(tail[:3])
+        if not self.fell_at and self.n > 20 and self.near < 0.8 * self.start:
+            self.fell_at = self.n
         if self.n >= _NEAR and self.near < self.best:
             self.best, self.best_step = self.near, self.step
         hint = self.near3 > self.base + 0.02 * abs(self.scale) + 1.5 * self.spread

@@ -61,6 +61,8 @@ class Memory:
     lr_steady: float = math.nan
     """The learning rate when it had last not been rising for a while."""
     lr_peak: float = 0.0
+    lr_sum: float = 0.0
+    """Of all steps: with the peak it says whether a schedule ended too soon."""
     lr_change_step: int = -1
     lr_change: float = 1.0
     lr_back: bool = False
@@ -155,6 +157,7 @@ class Memory:
                 if not self.lr_back:
                     self.lr_change_step, self.lr_change = frame.step, lr / self.lr
             self.lr, self.lr_peak = lr, max(self.lr_peak, lr)
+            self.lr_sum += lr
             self.lrs.append(lr)
             if not self.lr_rose():
                 self.lr_steady = lr

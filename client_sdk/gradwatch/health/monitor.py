@@ -32,7 +32,7 @@ _NEED: Final = 100
 _ROUND: Final = 40
 """Frames after which the plan of who looks when repeats: a multiple of every ``every`` in the table."""
 _WITHOUT_NORMS: Final[tuple[str, ...]] = ("loss_scale", "nonfinite_weight")
-_STATE_VERSION: Final = 2
+_STATE_VERSION: Final = 3
 
 
 @dataclass(slots=True)

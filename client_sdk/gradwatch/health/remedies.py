@@ -23,7 +23,15 @@ def _layers(facts: Facts) -> str:
     return f"`{names[0]}`" if len(names) == 1 else f"`{names[0]}` to `{names[-1]}`" if names else "the layers"
 
 
+_ENOUGH: Final = 20
+"""Calm steps without which nobody knows what norm is usual."""
+
+
 def _clip_norm(facts: Facts) -> Remedy | None:
+    if facts.norms_known < _ENOUGH:
+        text = "Clip the global norm at 1, which many recipes do: this run had no calm steps yet to measure a limit by."
+        code = "torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)"
+        return Remedy(key="clip_norm", text=text, value=1.0, code=code)
     limit = 1.5 * facts.norm_p95
     if not (math.isfinite(limit) and limit > 0):
         return None
@@ -97,6 +105,28 @@ def _xavier(facts: Facts) -> Remedy | None:
     return Remedy(key="init_xavier", text=text, value=1.0, code="nn.init.xavier_normal_(layer.weight)")
 
 
+def _less_decay(facts: Facts) -> Remedy | None:
+    if not (facts.weight_decay > 0 and facts.lr > 0):
+        return None
+    value = float(_short(min(0.01, 1e-4 / facts.lr)))
+    share = 100 * facts.lr * facts.weight_decay
+    text = f"Lower the weight decay from {facts.weight_decay:g} to {value:g}: it takes {share:.2g} % of each weight at every step."
+    code = f'for group in optimizer.param_groups: group["weight_decay"] = {value:g}'
+    return Remedy(key="less_decay", text=text, value=value, code=code)
+
+
+def _schedule(facts: Facts) -> Remedy | None:
+    if not facts.lr_peak > 0:
+        return None
+    text = f"Look at the scheduler: the learning rate fell from {facts.lr_peak:.2g} to {facts.lr:.2g}"
+    if facts.lr_spent < 0.1 * facts.step:
+        text += ". Is it stepped once per batch where it counts epochs?"
+    else:
+        text += " before the loss did."
+    code = "for epoch in range(epochs): train_one_epoch(); scheduler.step()"
+    return Remedy(key="schedule", text=text, value=facts.lr_peak, code=code)
+
+
 def _raise_clip(facts: Facts) -> Remedy | None:
     if not facts.norm_p90 > 0:
         return None
@@ -151,6 +181,15 @@ def _eps(facts: Facts) -> Remedy | None:
     return Remedy(key="eps", text=text, value=1e-6, code="y = torch.sqrt(x.clamp_min(1e-6))")
 
 
+def _optimizer_groups(facts: Facts) -> Remedy | None:
+    if facts.orphans and facts.orphans_all:
+        text = "Make the optimizer from this model, after it has its final form."
+        code = "optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)"
+        return Remedy(key="optimizer_groups", text=text, code=code)
+    code = 'optimizer.add_param_group({"params": module.parameters()})'
+    return Remedy(key="optimizer_groups", text=f"Give {_layers(facts)} to the optimizer.", code=code)
+
+
 def _init_scale(facts: Facts) -> Remedy | None:
     text = "Or start the loss scale at 1,024, and unscale before clipping."
     return Remedy(
@@ -174,6 +213,8 @@ REMEDIES: Final[dict[str, Make]] = {
     "init_he": _he,
     "init_xavier": _xavier,
     "clip_raise": _raise_clip,
+    "less_decay": _less_decay,
+    "schedule": _schedule,
     "adam": _adaptive,
     "beta2": _beta2,
     "checkpoint": _checkpoint,
@@ -198,6 +239,11 @@ REMEDIES: Final[dict[str, Make]] = {
         "x = (x - x.mean(0)) / (x.std(0) + 1e-6)",
     ),
     "check_input": _check_input,
+    "check_loss": _plain(
+        "check_loss",
+        "Look at each term of the loss: is it meant to be minimised, and can it not fall for ever?",
+        "loss = F.cross_entropy(out, y)  # without a minus",
+    ),
     "restore": _restore,
     "skip_batch": _plain(
         "skip_batch", "Nothing, if it stays the only one; note the ids of the batch's samples."
@@ -220,11 +266,7 @@ REMEDIES: Final[dict[str, Make]] = {
         "Find where {layers} drops out of the graph: a detach(), a no_grad() block, or a branch that is not used.",
         "print([n for n, p in model.named_parameters() if p.grad is None])",
     ),
-    "optimizer_groups": _plain(
-        "optimizer_groups",
-        "Give {layers} to the optimizer.",
-        'optimizer.add_param_group({"params": module.parameters()})',
-    ),
+    "optimizer_groups": _optimizer_groups,
     "freeze": _plain(
         "freeze", "If it is meant to stand still, say so and save its gradient.", "p.requires_grad_(False)"
     ),

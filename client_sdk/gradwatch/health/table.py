@@ -8,8 +8,8 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 from .detectors.broken import BadRank, LossScale, NonFiniteGradient, NonFiniteLoss, NonFiniteWeight
 from .detectors.learning import Diverging, Oscillating, Overfitting, Stalled
-from .detectors.rising import DepthExplosion, Growth, LevelShift, Spike
-from .detectors.settings import BadInit, ClipTooTight
+from .detectors.rising import DepthExplosion, Growth, LevelShift, Spike, Unbounded
+from .detectors.settings import BadInit, ClipTooTight, Outgrown
 from .detectors.silent import (
     Accumulating,
     DeadUnits,
@@ -21,6 +21,7 @@ from .detectors.silent import (
     ZeroGradient,
 )
 from .incidents import Finding, Kind
+from .kinds import KINDS, KindInfo
 from .layout import Layout
 from .memory import Memory
 
@@ -34,17 +35,6 @@ class Look(Protocol):
 
     def look(self, memory: Memory, layout: Layout) -> Finding | None:
         """What it has to say about the newest step."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KindInfo:
-    """A kind of incident for people: its name, one sentence, its help page, and how long it must be quiet to close."""
-
-    key: Kind
-    label: str
-    sentence: str
-    help: str
-    quiet: int = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,83 +53,6 @@ class Detector:
     profiles: tuple[str, ...] = ("default", "adversarial")
     build: Callable[[], Look] | None = None
 
-
-def _kind(key: Kind, label: str, sentence: str, help: str, quiet: int = 60) -> KindInfo:
-    return KindInfo(key=key, label=label, sentence=sentence, help=help, quiet=quiet)
-
-
-KINDS: Final[dict[str, KindInfo]] = {
-    k.key: k
-    for k in (
-        _kind(
-            "exploding",
-            "Exploding",
-            "Gradients grow far beyond their usual size and stay there.",
-            "exploding",
-            130,
-        ),
-        _kind("spike", "Spike", "One gradient far above the usual, gone at the next step.", "exploding", 20),
-        _kind(
-            "vanishing", "Vanishing", "Gradients fade before they reach the early layers.", "vanishing", 130
-        ),
-        _kind(
-            "nonfinite",
-            "NaN or Inf",
-            "A gradient, the loss or a weight is not a finite number.",
-            "nonfinite",
-            50,
-        ),
-        _kind("diverging", "Diverging", "The loss rises and stays up.", "learning-rate"),
-        _kind(
-            "oscillating",
-            "Oscillating",
-            "The loss swings to and fro without improving.",
-            "learning-rate",
-            100,
-        ),
-        _kind(
-            "dead",
-            "Dead units",
-            "Units whose gradient is exactly zero: they never learn again.",
-            "vanishing",
-            100,
-        ),
-        _kind(
-            "saturated",
-            "Saturated",
-            "Units in the flat part of their activation pass no gradient.",
-            "vanishing",
-            200,
-        ),
-        _kind(
-            "bad_init",
-            "Bad initialisation",
-            "The initial weights are of the wrong size.",
-            "initialisation",
-            200,
-        ),
-        _kind("stalled", "Stalled", "The loss does not move.", "learning-rate", 100),
-        _kind(
-            "overfitting",
-            "Overfitting",
-            "Validation worsens while training improves.",
-            "early-stopping",
-            2000,
-        ),
-        _kind("clip_too_tight", "Clipping too tight", "Clipping cuts every step to a fraction.", "clipping"),
-        _kind(
-            "disconnected",
-            "Disconnected",
-            "Parameters that get no gradient, or never move.",
-            "detectors",
-            100,
-        ),
-        _kind("accumulating", "Accumulating", "Gradients add up from step to step.", "detectors", 60),
-        _kind("loss_scale", "Loss-scale storm", "The loss scaler skips step after step.", "nonfinite", 100),
-        _kind("bad_rank", "Bad rank", "One rank's gradients differ from all others'.", "detectors", 300),
-        _kind("stopped", "Stopped", "No step has come for too long.", "health", 1),
-    )
-}
 
 DETECTORS: Final[tuple[Detector, ...]] = (
     Detector(
@@ -217,6 +130,18 @@ DETECTORS: Final[tuple[Detector, ...]] = (
         severity="info; warning when the loss or the updates rise too; critical when the loss diverges",
         every=4,
         build=Growth,
+    ),
+    Detector(
+        key="unbounded",
+        kind="exploding",
+        label="Loss without a floor",
+        sentence="A loss below zero, a hundred times its first size, goes on sinking while the norm has grown 32 times.",
+        needs=("grad_norm", "loss"),
+        severity="warning",
+        when="loss",
+        every=10,
+        profiles=("default",),
+        build=Unbounded,
     ),
     Detector(
         key="depth_explosion",
@@ -313,6 +238,16 @@ DETECTORS: Final[tuple[Detector, ...]] = (
         needs=("grad_norm", "init_std"),
         severity="info; warning when the loss is stuck or raised",
         build=BadInit,
+    ),
+    Detector(
+        key="outgrown",
+        kind="exploding",
+        label="Weights wiped out",
+        sentence="In the first 200 steps three quarters of the matrices grew to 3 times their initial norm (5 times once the loss has lost 30 %), "
+        "while more than half of the first loss is left.",
+        needs=("weight_norm", "init_std", "loss"),
+        severity="warning; info for games",
+        build=Outgrown,
     ),
     Detector(
         key="clip_too_tight",

@@ -72,21 +72,27 @@ class Catalog:
         return len(self.refs)
 
     def scan(self) -> bool:
-        """Looks through the models again; whether anything changed. Columns keep their place where they can."""
-        before = {id(parameter): (parameter, fact) for parameter, fact in self._alive()}
-        order = [id(parameter) for parameter, _ in self._alive()]
+        """Looks through the models again; whether anything changed. Columns keep their place where they can.
+
+        A container made for the call alone (``watch(nn.ModuleList([a, b]))``) is gone soon; its parameters stay known.
+        """
+        known = list(self._alive())
+        before = {id(parameter): fact for _, parameter, fact in known}
+        order = list(before)
         found: list[tuple[nn.Parameter, Tensor]] = []
         self._owners = []
-        for number, name, path, leaf, module, parameter in self._walk():
-            self._owners.append(number)
-            _, fact = before.get(id(parameter), (None, None))
-            if (
-                fact is None
-                or fact.name != name
-                or not (_lazy(parameter) or fact.shape == tuple(parameter.shape))
-            ):
-                fact = _fact(name, path, leaf, module, parameter)
-            found.append((parameter, fact))
+        seen: set[int] = set()
+        names: dict[str, int] = {}
+        for number, ref in enumerate(self._models):
+            model = ref()
+            if model is None:
+                kept = [(parameter, fact) for owner, parameter, fact in known if owner == number]
+                names.update((fact.name, 1) for _, fact in kept)
+            else:
+                kept = [self._known(before, *rest) for rest in self._walk(model, number, seen, names)]
+            seen.update(id(parameter) for parameter, _ in kept)
+            self._owners += [number] * len(kept)
+            found += kept
         facts = [fact for _, fact in found]
         same = order == [id(parameter) for parameter, _ in found] and facts == self._facts
         self._gone = []
@@ -104,11 +110,30 @@ class Catalog:
         """Whether these are the watched parameters, all of them and in the order of the columns."""
         return not self._gone and list(map(id, parameters)) == self._ids
 
-    def _alive(self) -> Iterator[tuple[nn.Parameter, Tensor]]:
-        for ref, fact in zip(self.refs, self._facts, strict=True):
+    def _alive(self) -> Iterator[tuple[int, nn.Parameter, Tensor]]:
+        for owner, ref, fact in zip(self._owners, self.refs, self._facts, strict=True):
             parameter = ref()
             if parameter is not None:
-                yield parameter, fact
+                yield owner, parameter, fact
+
+    @staticmethod
+    def _known(
+        before: Mapping[int, Tensor],
+        name: str,
+        path: str,
+        leaf: str,
+        module: nn.Module,
+        parameter: nn.Parameter,
+    ) -> tuple[nn.Parameter, Tensor]:
+        """The parameter with what was known of it, if that still holds."""
+        fact = before.get(id(parameter))
+        if (
+            fact is not None
+            and fact.name == name
+            and (_lazy(parameter) or fact.shape == tuple(parameter.shape))
+        ):
+            return parameter, fact
+        return parameter, _fact(name, path, leaf, module, parameter)
 
     def column(self, parameter: torch.Tensor) -> int | None:
         """The column of a parameter, or None if it is not watched."""
@@ -173,21 +198,18 @@ class Catalog:
             ranks[column] = rank
         return ranks
 
-    def _walk(self) -> Iterator[tuple[int, str, str, str, nn.Module, nn.Parameter]]:
-        seen: set[int] = set()
-        names: dict[str, int] = {}
-        for number, (prefix, ref) in enumerate(zip(self._prefixes, self._models, strict=True)):
-            model = ref()
-            if model is None:
-                continue
-            for path, module in model.named_modules():
-                for leaf, parameter in module.named_parameters(recurse=False):
-                    name = clean_name(f"{prefix}{path}.{leaf}" if path else f"{prefix}{leaf}")
-                    if id(parameter) in seen or not self._wanted(name):
-                        continue
-                    seen.add(id(parameter))
-                    owner = clean_name(f"{prefix}{path}").rstrip(".")
-                    yield number, _shorten(name, names), owner, leaf, module, parameter
+    def _walk(
+        self, model: nn.Module, number: int, seen: set[int], names: dict[str, int]
+    ) -> Iterator[tuple[str, str, str, nn.Module, nn.Parameter]]:
+        prefix = self._prefixes[number]
+        for path, module in model.named_modules():
+            for leaf, parameter in module.named_parameters(recurse=False):
+                name = clean_name(f"{prefix}{path}.{leaf}" if path else f"{prefix}{leaf}")
+                if id(parameter) in seen or not self._wanted(name):
+                    continue
+                seen.add(id(parameter))
+                owner = clean_name(f"{prefix}{path}").rstrip(".")
+                yield _shorten(name, names), owner, leaf, module, parameter
 
     def _wanted(self, name: str) -> bool:
         if self._include and not _matches(name, self._include):

@@ -192,3 +192,65 @@ def test_a_spike_that_became_part_of_a_divergence_does_not_explain_it() -> None:
     (spike,) = [i for i in monitor.incidents if i.kind == "spike"]
     assert (shown.kind, shown.severity, shown.caused_by) == ("diverging", "critical", "")
     assert spike.merged_into == shown.id
+
+
+def ran_out(peak_steps: int, n: int = 300) -> Story:
+    """A schedule that leaves a millionth of the rate after ``peak_steps``, and a loss that has not fallen."""
+    story = Story(n, seed=6)
+    story.loss[:] = 2.3 + 0.005 * np.random.default_rng(1).normal(size=n)
+    story.run["lr"][peak_steps:] *= 1e-6
+    story.sampled["update_ratio"][peak_steps:] *= 1e-6
+    return story
+
+
+def test_a_schedule_that_ran_out_after_a_few_steps_is_told_with_what_to_look_at() -> None:
+    (found,) = loud(ran_out(10).watch())
+    assert (found.kind, found.causes[0].key) == ("stalled", "lr_decayed")
+    assert "once per batch" in found.remedies[0].text
+    assert {c.key for c in found.causes} == {"lr_decayed"}
+
+
+def test_the_end_of_a_schedule_is_no_fault_however_little_the_loss_fell() -> None:
+    """A model that was trained before hardly gets better."""
+    assert loud(ran_out(250, 400).watch()) == []
+
+
+def test_updates_that_are_exactly_zero_at_the_end_of_a_schedule_are_no_fault() -> None:
+    story = Story(400, seed=6)
+    story.run["lr"][300:] *= 1e-8
+    story.sampled["update_ratio"][300:] = 0.0
+    assert loud(story.watch()) == []
+
+
+def test_weight_decay_that_eats_the_weights_is_named() -> None:
+    story = Story(300, seed=6, lr=0.05)
+    story.loss[:] = 2.3 + 0.005 * np.random.default_rng(1).normal(size=300)
+    story.sampled["update_ratio"][:] = 0.051
+    (found,) = loud(story.watch(optimizers=[{"class": "SGD", "lr": 0.05, "weight_decay": 1.0}]))
+    assert (found.kind, found.causes[0].key) == ("stalled", "weight_decay")
+    assert found.remedies[0].value == pytest.approx(0.002)
+
+
+def test_a_loss_without_a_floor_is_told_by_its_gradients() -> None:
+    story, flow = Story(200, seed=7), Story(200, seed=7)
+    sinking = -2.3 * np.exp(np.arange(200) / 25)
+    story.loss[:], flow.loss[:] = sinking, sinking
+    story.norms *= np.exp(np.arange(200) / 25)[:, None]
+    story.sampled["grad_cosine"] = np.full_like(story.norms, 0.99)
+    (found,) = loud(story.watch())
+    assert (found.kind, found.causes[0].key) == ("exploding", "no_floor")
+    assert loud(flow.watch()) == []
+
+
+def test_a_jump_that_stays_where_a_run_begins_is_no_new_task() -> None:
+    """Shuffled labels: the loss falls to what guessing gives, and stays for longer than the run took to leave it at first."""
+    labels, task = Story(500, seed=2), Story(500, seed=2)
+    for story, left in ((labels, 2.3), (task, 0.5)):
+        course = 0.5 + 1.8 * np.exp(-np.arange(500) / 25)
+        since = np.arange(200)
+        jump = 2.3 if left == 2.3 else course[:200]
+        course[300:] = jump + 4 * np.exp(-since / 8)
+        story.loss[:] = course * np.exp2(np.random.default_rng(1).normal(0, 0.03, 500))
+    (found,) = loud(labels.watch())
+    assert (found.kind, found.warned_step is not None and found.warned_step <= 355) == ("diverging", True)
+    assert loud(task.watch()) == []

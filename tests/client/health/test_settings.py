@@ -68,3 +68,40 @@ def test_under_adam_the_same_clipping_is_info() -> None:
 
 def test_clipping_half_of_each_step_is_usual() -> None:
     assert [i for i in told(clipped(0.5).watch(optimizers=SGD)) if i.kind == "clip_too_tight"] == []
+
+
+def outgrowing(story: Story, times: float, steps: int = 20) -> Story:
+    """All weights grow to ``times`` their initial norm within ``steps`` steps."""
+    starts = np.array([(t.init_std or 0.01) * np.sqrt(t.numel) for t in story.tensors])
+    course = np.minimum(1 + (times - 1) * np.arange(story.n) / steps, times)
+    story.sampled["weight_norm"] = course[:, None] * starts
+    return story
+
+
+def test_steps_that_wipe_out_the_initial_weights_without_gain_are_told_though_neither_loss_nor_norm_rises() -> (
+    None
+):
+    story = outgrowing(stuck(Story(120)), 6.0)
+    story.sampled["update_ratio"][:30] = 0.3
+    (found,) = loud(story.watch())
+    assert (found.kind, found.detectors, found.first_step) == ("exploding", ("outgrown",), 0)
+    assert found.opened_step <= 20
+    assert found.causes[0].key == "lr_too_high"
+    assert found.remedies[0].key == "lr_cut"
+    assert found.evidence[0].numbers["growth"] >= 3.0
+
+
+def test_weights_that_grow_while_the_loss_falls_are_learning() -> None:
+    story = outgrowing(Story(120), 6.0, 110)
+    story.loss[:] = 2.3 * np.exp(-np.arange(120) / 20)
+    assert told(story.watch()) == []
+
+
+@pytest.mark.parametrize("gain", [0.08, 0.0])
+def test_weights_that_start_tiny_have_to_grow(gain: float) -> None:
+    story = outgrowing(stuck(Story(120, tensors=network(gain=gain))), 6.0)
+    assert "outgrown" not in {d for i in story.watch().incidents for d in i.detectors}
+
+
+def test_weights_that_grow_as_in_healthy_runs_are_silent_also_while_the_loss_stands() -> None:
+    assert loud(outgrowing(stuck(Story(120)), 2.0).watch()) == []

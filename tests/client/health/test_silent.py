@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
+import pytest
 
 from gradwatch.protocol import Tensor
 
@@ -163,3 +166,54 @@ def test_idle_experts_are_healthy() -> None:
     story.norms[100:200, 1] = 0.0
     story.norms[:, 3] = 0.0
     assert told(story.watch()) == []
+
+
+def test_what_has_been_zero_after_it_was_not_does_not_add_up() -> None:
+    """Dead layers leave parallel gradients in what still lives."""
+    story = Story(200, seed=4)
+    story.norms[:] = story.norms[0] * np.minimum(1 + np.arange(200), 60)[:, None]
+    story.sampled["grad_cosine"] = np.full_like(story.norms, 0.99)
+    story.norms[15:, :2] = 0.0
+    assert {i.kind for i in loud(story.watch())} == {"dead"}
+
+
+def test_a_bias_that_cancels_out_of_the_loss_is_a_remark() -> None:
+    """The last bias of a critic, whose outputs are subtracted; the same of a weight is a fault."""
+    bias, both = Story(120, seed=2), Story(120, seed=2)
+    bias.norms[:, 7] = 0.0
+    both.norms[:, 6:] = 0.0
+    assert [(i.kind, i.severity) for i in told(bias.watch())] == [("disconnected", "info")]
+    assert loud(both.watch())
+
+
+def fading(depth: int = 16) -> Story:
+    """A deep net whose gradients fade, so that the first layers' updates are lost to rounding."""
+    story = Story(200, tensors=network(depth, gain=1.0), seed=3)
+    story.norms *= np.exp2(-2.0 * (depth - 1 - np.arange(2 * depth) // 2))
+    story.sampled["update_ratio"][:, :4] = 0.0
+    return story
+
+
+@pytest.mark.parametrize("first", [1.0, 1.06])
+def test_updates_that_are_lost_because_gradients_fade_are_part_of_it(first: float) -> None:
+    """Also where the loss lost a little at first, as the last bias learnt how often each class comes."""
+    story = fading()
+    story.loss[:] = 2.3 + 0.005 * np.random.default_rng(1).normal(size=200)
+    story.loss[:25] *= first
+    (found,) = loud(story.watch())
+    assert found.kind == "vanishing"
+    assert {"vanishing_depth", "never_moves"} <= set(found.detectors)
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_an_optimizer_made_from_another_model_is_told_by_weights_that_stand_still(moves: bool) -> None:
+    """An optimizer over copies of its own holds none of the parameters either, but they move."""
+    story = Story(120, tensors=[dataclasses.replace(t, optimizer=-1) for t in network()])
+    if not moves:
+        story.loss[:] = 2.3
+        story.sampled["update_ratio"][:] = 0.0
+    found = loud(story.watch())
+    assert [i.kind for i in found] == ([] if moves else ["disconnected"])
+    if not moves:
+        assert found[0].causes[0].key == "not_in_optimizer"
+        assert "Make the optimizer from this model" in found[0].remedies[0].text

@@ -259,3 +259,18 @@ def test_bad_arguments_are_told_before_anything_is_hooked() -> None:
     many = nn.ParameterList([nn.Parameter(torch.zeros(1)) for _ in range(limits.MAX_TENSORS + 1)])
     with pytest.raises(ConfigError, match="include="):
         Capture([many], **options)
+
+
+def test_a_container_made_for_the_call_is_watched(watch: Watch) -> None:
+    """As ``watch(nn.ModuleList([generator, critic]))``: nobody keeps it, and the parts train on."""
+    parts = [mlp(), mlp()]
+    _, seen = watch(nn.ModuleList(parts))
+    optimizers = [torch.optim.SGD(part.parameters(), lr=0.1) for part in parts]
+    for _ in range(3):
+        for part, optimizer in zip(parts, optimizers, strict=True):
+            optimizer.zero_grad()
+            loss_of(part).backward()
+            optimizer.step()
+    optimizers[0].step()
+    assert [frame.step for frame in seen.frames] == [0, 1, 2]
+    assert len(seen.norms(seen.frames[-1])) == sum(len(list(part.parameters())) for part in parts)

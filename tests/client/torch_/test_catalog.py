@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
 from torch import nn
@@ -115,3 +117,15 @@ def test_training_is_no_change() -> None:
 def test_a_mapping_names_its_models() -> None:
     names = [t.name for t in Catalog({"teacher": mlp((2, 2)), "student": mlp((2, 2))}).tensors(range(4), {})]
     assert names == ["teacher.0.weight", "teacher.0.bias", "student.0.weight", "student.0.bias"]
+
+
+def test_parameters_outlive_a_container_made_for_the_call() -> None:
+    a, b = nn.Linear(2, 3), nn.Linear(3, 1)
+    catalog = Catalog([nn.ModuleList([a, b])])
+    gc.collect()
+    assert not catalog.scan()
+    assert [t.name for t in catalog.tensors(range(4), {})] == ["0.weight", "0.bias", "1.weight", "1.bias"]
+    assert catalog.model_of(catalog.column(b.weight)) == 0
+    del a
+    gc.collect()
+    assert catalog.scan() and [t.name for t in catalog.tensors(range(2), {})] == ["1.weight", "1.bias"]

@@ -101,11 +101,10 @@ class Stalled:
         if not (never and tiny) and not self._flat(memory):
             return None
         decayed = memory.lr < 0.05 * memory.lr_peak
-        severity: Severity = (
-            "warning"
-            if ((never and tiny) or (huge and loss.improved < 0.5)) and not decayed and not layout.adversarial
-            else "info"
-        )
+        # A schedule may end where it likes, unless it has hardly begun: then it counts steps that were meant to be epochs.
+        spent = decayed and not memory.lr_sum < 0.1 * memory.lr_peak * memory.frames
+        bad = (never and tiny and not spent) or (huge and loss.improved < 0.5 and not decayed)
+        severity: Severity = "warning" if bad and not layout.adversarial else "info"
         if decayed and not never:
             return None
         gained = (
@@ -114,7 +113,9 @@ class Stalled:
             else "no better than at the start"
         )
         text = f"The loss stands at {loss.near:.4g}, {gained}, and does not move"
-        if memory.ratio == memory.ratio:
+        if memory.lr < 0.01 * memory.lr_peak:
+            text += f"; the learning rate is {memory.lr:.2g}, after {memory.lr_peak:.2g} at its peak"
+        elif memory.ratio == memory.ratio:
             text += f"; each step changes the weights by {100 * memory.ratio:.2g} % of their size (0.1 % is usual)"
         return Finding(
             detector="stalled",

@@ -6,6 +6,7 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Final
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from ..locate import depth_gain, due, forward_gain
 from ..losses import CRITICAL, ELEVATED, NORMAL
 from ..memory import Memory
 
-__all__ = ["DepthExplosion", "Growth", "LevelShift", "Spike", "corroborated", "times"]
+__all__ = ["DepthExplosion", "Growth", "LevelShift", "Spike", "Unbounded", "corroborated", "times"]
 
 
 def times(log2_rise: float) -> str:
@@ -205,4 +206,36 @@ class DepthExplosion:
                 Evidence(text, {"backward_gain_log2": back, "forward_gain_log2": front, "layers": layers}),
             ),
             origin=Origin(step=0, where="depth"),
+        )
+
+
+_DEEP: Final = 100.0
+"""Times the largest of the first losses that one without a floor has sunk."""
+_FAR: Final = 5.0
+"""In log2: by how much the gradients must have grown for a loss that sinks to be one without a floor."""
+
+
+@dataclass(slots=True)
+class Unbounded:
+    """A loss that sinks without end while gradients grow: it has no floor, as when its sign is wrong."""
+
+    def look(self, memory: Memory, layout: Layout) -> Finding | None:
+        """The finding every tenth loss while it goes on."""
+        loss = memory.loss
+        if loss.n % 10 or layout.adversarial or not memory.start_xs or not loss.sinking(_DEEP):
+            return None
+        rise = memory.level_of(20) - median(memory.start_xs)
+        if not rise >= _FAR:
+            return None
+        text = (
+            f"The loss has sunk from {loss.start:.4g} to {loss.near:.4g} and goes on sinking, while the gradient norm has grown "
+            f"{times(rise)} since the start."
+        )
+        return Finding(
+            detector="unbounded",
+            kind="exploding",
+            severity="warning",
+            step=0,
+            evidence=(Evidence(text, {"now": loss.near, "at_start": loss.start, "rise_log2": rise}),),
+            origin=Origin(step=0, where="model"),
         )

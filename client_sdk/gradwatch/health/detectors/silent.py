@@ -50,6 +50,18 @@ def _stuck(memory: Memory, least: int, gain: float = 0.02) -> bool:
     return memory.loss.n >= least and memory.loss.improved < gain
 
 
+def _stopped_early(memory: Memory) -> bool:
+    """Whether the loss lost a little at first, as the last biases learn how often each class comes, and nothing since."""
+    loss = memory.loss
+    return _stuck(memory, 90, 0.1) and not loss.ago(0, 40) < 0.995 * loss.ago(40, 40)
+
+
+def _all_still(memory: Memory, layout: Layout) -> bool:
+    """Whether no trainable matrix moved in the last 2 samples."""
+    matrices = layout.trainable & layout.matrix
+    return bool(matrices.any()) and bool((memory.still >= 2)[matrices].all())
+
+
 @dataclass(slots=True)
 class VanishingDepth:
     """Gradients that shrink from layer to layer toward the input (science notes, D9). Info until learning is stuck too."""
@@ -61,7 +73,7 @@ class VanishingDepth:
         gain, layers, profile = depth_gain(memory, layout)
         if gain > -0.5 or -gain * layers < 6.0:
             return None
-        stuck = _stuck(memory, 50)
+        stuck = _stuck(memory, 50) or _stopped_early(memory)
         severity: Severity = "warning" if stuck or (memory.loss.n == 0 and -gain * layers > 20) else "info"
         ratio = 2.0 ** (profile[0] - profile[-1])
         text = (
@@ -144,7 +156,8 @@ class DeadUnits:
 class ZeroGradient:
     """Whole tensors with a gradient of exactly zero for 20 steps while others get one (absent is another matter).
 
-    Zero-initialised branches start so and come alive within a few steps; idle experts and sparse rows are healthy.
+    Zero-initialised branches start so and come alive within a few steps; idle experts and sparse rows are healthy, and so is a
+    bias that cancels out of the loss (differences of outputs: critics, contrasts, rankings) while its weight learns.
     """
 
     def look(self, memory: Memory, layout: Layout) -> Finding | None:
@@ -160,7 +173,7 @@ class ZeroGradient:
         kind_dead = bool(fell.any()) or self._is_prefix(layout, hit)
         onset = memory.step - int(memory.zero_run[hit].min()) + 1
         many = (hit & layout.matrix).sum() >= 0.3 * max(int((layout.matrix & layout.trainable).sum()), 1)
-        resting = not (hit & ~layout.expert & ~layout.sparse).any()
+        resting = not (hit & ~layout.expert & ~layout.sparse & ~self._cancelled(layout, hit)).any()
         when = "since step" if fell.any() else "from the start, step"
         text = f"The gradient of {_names(layout, hit)} has been exactly zero {when} {onset:,}."
         return Finding(
@@ -174,6 +187,14 @@ class ZeroGradient:
             ),
             origin=self._last(layout, hit, max(onset, 0)),
         )
+
+    @staticmethod
+    def _cancelled(layout: Layout, hit: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Biases whose weight gets a gradient: what reaches the layer's output adds up to exactly nothing."""
+        found = np.zeros_like(hit)
+        for weight, bias in layout.pairs:
+            found[bias] = hit[bias] and not hit[weight]
+        return found
 
     @staticmethod
     def _is_prefix(layout: Layout, hit: npt.NDArray[np.bool_]) -> bool:
@@ -209,16 +230,25 @@ class Disconnected:
             return None
         patience = np.where(layout.expert | layout.sparse, 1000, 50)
         absent = (memory.absent_run >= patience) & ~memory.alive & layout.trainable
-        orphan = (
-            layout.trainable & ~layout.owned & memory.alive if layout.any_owner else np.zeros_like(absent)
-        )
+        orphan = layout.trainable & ~layout.owned & memory.alive
+        # An optimizer that holds none of them may move them by way of copies of its own (flat or in float32).
+        whole = not layout.any_owner
+        if whole and not (layout.orphaned and _all_still(memory, layout)):
+            orphan[:] = False
         if not absent.any() and not orphan.any():
             return None
         hit = absent | orphan
         found = []
         if absent.any():
             found.append(Evidence(f"{_names(layout, absent)} got no gradient in {memory.frames:,} steps."))
-        if orphan.any():
+        if orphan.any() and whole:
+            found.append(
+                Evidence(
+                    "The optimizer holds none of the model's parameters, and none of them moves: it was made from another model, "
+                    "or before this one was changed."
+                )
+            )
+        elif orphan.any():
             found.append(
                 Evidence(
                     f"{_names(layout, orphan)} get a gradient but are in no optimizer, so they never move."
@@ -227,7 +257,7 @@ class Disconnected:
                 )
             )
         # Leaving most of a model out of the optimizer is a usual way to train only its head.
-        on_purpose = not absent.any() and orphan.sum() > 0.5 * layout.n
+        on_purpose = not absent.any() and orphan.sum() > 0.5 * layout.n and not whole
         return Finding(
             detector="disconnected",
             kind="disconnected",
@@ -251,6 +281,8 @@ class NeverMoves:
         hit = (memory.still >= 3) & layout.trainable & layout.matrix & ~layout.sparse & layout.owned
         if not hit.any() or rates is None or bool((rates <= 0).any()) or memory.overflow:
             return None
+        if memory.lr < 1e-3 * memory.lr_peak:
+            return None  # the end of a schedule; where it comes too soon, learning has stalled
         verb = "get a gradient but do" if hit.sum() > 1 else "gets a gradient but does"
         text = f"{_names(layout, hit)} {verb} not move: the update is exactly zero."
         return Finding(
@@ -311,6 +343,8 @@ class Accumulating:
         """The finding while it goes on."""
         if len(memory.cosines) < 3 or len(memory.xs) < 20 or len(memory.start_xs) < 3:
             return None
+        if self._refuted(memory, layout):
+            return None
         xs = list(memory.xs)
         rough = median(abs(b - a) for a, b in zip(xs[-20:], xs[-19:], strict=False))
         parallel = median(list(memory.cosines)[-5:])
@@ -331,3 +365,12 @@ class Accumulating:
             evidence=(Evidence(text, {"cosine": parallel, "rise_log2": rise}),),
             origin=Origin(step=0, where="model"),
         )
+
+    @staticmethod
+    def _refuted(memory: Memory, layout: Layout) -> bool:
+        """What sums cannot do: be exactly zero after they were not, or go on lowering a loss below zero.
+
+        Parameters that no optimizer holds add up too, for it is the optimizer that clears them; that is the fault then.
+        """
+        fell_to_zero = memory.any_zero and bool(((memory.zero_run > 0) & memory.alive).any())
+        return fell_to_zero or memory.loss.sinking(1.0) or (layout.orphaned and not layout.any_owner)
