@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -73,7 +74,11 @@ class Config:
     The proxy must remove what comes from outside. ``GRADWATCH_TRUSTED_USER_HEADER``."""
 
     trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1")
-    """Networks of proxies whose header is believed. ``GRADWATCH_TRUSTED_PROXIES``."""
+    """Networks of proxies whose headers are believed: that one, and ``X-Forwarded-For``. ``GRADWATCH_TRUSTED_PROXIES``."""
+
+    unlimited: tuple[str, ...] = ()
+    """Addresses and networks without limits per address, as this computer is: such as a cluster's gateway.
+    ``GRADWATCH_UNLIMITED``."""
 
     access_log: bool = False
     """One log line per request. Addresses of share links are cut out of it."""
@@ -106,7 +111,7 @@ class Config:
                 said[name] = environ[variable].strip()
         if "port" in said:
             said["port"], said["port_given"] = _port(said["port"]), True
-        for name in ("allowed_origins", "notify_allow", "trusted_proxies"):
+        for name in ("allowed_origins", "notify_allow", "trusted_proxies", "unlimited"):
             if isinstance(said.get(name), str):
                 said[name] = tuple(said[name].replace(",", " ").split())
         if isinstance(said.get("health"), str):
@@ -124,12 +129,12 @@ class Config:
         return config
 
     def trusts(self, host: str) -> bool:
-        """Whether ``host`` (an address) is a proxy whose user header is believed."""
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            return False
-        return any(address in ipaddress.ip_network(network, strict=False) for network in self.trusted_proxies)
+        """Whether ``host`` (an address) is a proxy whose headers are believed."""
+        return _lies_in(host, self.trusted_proxies)
+
+    def leaves_alone(self, host: str) -> bool:
+        """Whether ``host`` (an address) has no limits of its own."""
+        return bool(self.unlimited) and _lies_in(host, self.unlimited)
 
     @property
     def reaches_only_itself(self) -> bool:
@@ -162,6 +167,7 @@ _VARIABLES: Final = {
     "log_format": "GRADWATCH_LOG_FORMAT",
     "trusted_user_header": "GRADWATCH_TRUSTED_USER_HEADER",
     "trusted_proxies": "GRADWATCH_TRUSTED_PROXIES",
+    "unlimited": "GRADWATCH_UNLIMITED",
     "health": "GRADWATCH_HEALTH",
     "max_size": "GRADWATCH_MAX_SIZE",
     "exact_days": "GRADWATCH_EXACT_DAYS",
@@ -176,6 +182,16 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+@lru_cache(maxsize=4_096)
+def _lies_in(host: str, networks: tuple[str, ...]) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    return any(address in ipaddress.ip_network(network, strict=False) for network in networks)
 
 
 def _port(value: Any) -> int:
@@ -253,6 +269,7 @@ def _check_networks(networks: tuple[str, ...], where: str) -> None:
 def _check_open(config: Config) -> None:
     _check_networks(config.notify_allow, "GRADWATCH_NOTIFY_ALLOW")
     _check_networks(config.trusted_proxies, "--trusted-proxies")
+    _check_networks(config.unlimited, "--unlimited")
     if config.log_format not in ("plain", "json"):
         raise ConfigError(f"--log-format cannot be {config.log_format!r}: use plain or json")
     if config.token and len(config.token) < MIN_TOKEN:

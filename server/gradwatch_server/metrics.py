@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from .errors import TooMany
 from .histogram import Histogram
 
-__all__ = ["Metrics"]
+__all__ = ["REFUSALS", "Metrics"]
+
+
+REFUSALS: Final = ("connections", "sockets", "requests", "passwords", "link")
+"""What may be refused because it is too much: the first four of an address, the last of a share link."""
 
 
 class Metrics:
@@ -19,6 +24,10 @@ class Metrics:
         self.counters: Counter[str] = Counter()
         self.open: Counter[str] = Counter()
         self.ack = Histogram()
+
+    def refuse(self, what: str) -> None:
+        """Something of :data:`REFUSALS` was refused."""
+        self.counters[f"refused_{what}"] += 1
 
     def add(self, name: str, amount: int = 1) -> None:
         """Raises a counter."""

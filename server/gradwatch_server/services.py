@@ -30,6 +30,7 @@ from .sharing import Sharing
 from .store import Store, StreamHandle
 from .store.retention import Limits as StoreLimits
 from .store.token_queries import list_tokens
+from .web.addresses import Addresses
 from .web.keyring import Keyring, local_token, stable_id
 from .web.rates import Rates
 from .web.sessions import Codes, Nonces, Sessions
@@ -43,8 +44,8 @@ class Limits:
 
     trainers: int = 2_000
     viewers: int = 2_000
-    sign_ins_per_minute: int = 30
-    """Wrong codes and tokens, over all who try."""
+    sign_ins_per_minute: int = 300
+    """Wrong tokens, over all who try; one address has far fewer."""
     link_per_second: float = 200.0
     """Requests and views through one share link, over all who hold it,"""
     link_burst: float = 2_000.0
@@ -132,10 +133,11 @@ class Services:
     trainers: Trainers
     assets: Assets
     templates: Environment
+    metrics: Metrics
+    addresses: Addresses
     port: int = 0
     """The port it listens on, known once it does."""
     limits: Limits = field(default_factory=Limits)
-    metrics: Metrics = field(default_factory=Metrics)
     load: Load = field(default_factory=Load)
     codes: Codes = field(default_factory=Codes)
     nonces: Nonces = field(default_factory=Nonces)
@@ -183,6 +185,7 @@ async def open_services(
         await asyncio.to_thread(alerting.load)
         health = HealthWatch(store, hub, _finder(announce, alerting, trainers), clock, enabled=config.health)
         pipeline = Pipeline(store, hub, announce, alerting, health, clock)
+        metrics = Metrics()
         services = Services(
             config=config,
             clock=clock,
@@ -201,6 +204,8 @@ async def open_services(
             trainers=trainers,
             assets=assets,
             templates=templates,
+            metrics=metrics,
+            addresses=Addresses(config, metrics.refuse),
         )
         health.start()
         try:

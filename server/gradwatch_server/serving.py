@@ -74,7 +74,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="header in which a proxy with single sign-on says who asks",
     )
-    add("--trusted-proxies", metavar="NETWORKS", help="whose header is believed (default: this computer's)")
+    add("--trusted-proxies", metavar="NETWORKS", help="whose headers are believed (default: this computer's)")
+    add("--unlimited", metavar="NETWORKS", help="who has no limits per address, besides this computer")
     add("--access-log", action="store_true", default=None, help="one line per request")
     add("--insecure-open", action="store_true", default=None, help="let everybody in who can connect")
     add("--autostarted", action="store_true", default=None, help=argparse.SUPPRESS)
@@ -188,10 +189,11 @@ class _Server(uvicorn.Server):
         greet: Callable[[Services], None],
         patience: Patience = Patience(),
     ) -> None:
+        self._app = app
         super().__init__(
             uvicorn.Config(
                 app,
-                http=patient(patience),
+                http=patient(patience, self._admit, self._release),
                 ws="websockets-sansio",
                 ws_max_size=limits.MAX_MESSAGE_BYTES,
                 ws_per_message_deflate=False,
@@ -205,10 +207,17 @@ class _Server(uvicorn.Server):
                 limit_concurrency=CONNECTIONS,
             )
         )
-        self._app = app
         self._port = port
         self._greet = greet
         self._state_file: Path | None = None
+
+    def _admit(self, peer: str) -> bool:
+        services: Services = self._app.state.services
+        return services.addresses.connect(peer)
+
+    def _release(self, peer: str) -> None:
+        services: Services = self._app.state.services
+        services.addresses.disconnect(peer)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -21,6 +21,7 @@ from .errors import LinkEnded, NotFound, PasswordNeeded, TooMany
 from .store import Database
 from .store import share_queries as sql
 from .visitors import Share
+from .web.rates import Attempts
 
 __all__ = ["MONTH", "Reach", "Sharing", "reach_of", "share_plain"]
 
@@ -28,9 +29,9 @@ MONTH: Final = 30 * 86_400.0
 MOST_LINKS: Final = 1_000
 """Working links to one run."""
 
-MOST_WRONG: Final = 10
+MOST_WRONG: Final = 30
 WRONG_SECONDS: Final = 600.0
-"""So many wrong passwords of a link in so many seconds, and no more are tried."""
+"""So many wrong passwords of a link in so many seconds, and no more are tried, whoever tries. One address has fewer."""
 
 SEEN_SECONDS: Final = 60.0
 """How often "last seen" of a link is written, at most."""
@@ -59,7 +60,7 @@ class Sharing:
         self._database = database
         self._clock = clock
         self._key = key.encode()
-        self._wrong: dict[str, list[float]] = {}
+        self._wrong = Attempts(MOST_WRONG, WRONG_SECONDS)
         self._lock = threading.Lock()
         self._seen: dict[str, float] = {}
 
@@ -89,15 +90,11 @@ class Sharing:
         if share is None:
             raise LinkEnded
         now = self._clock()
-        with self._lock:
-            wrong = [at for at in self._wrong.get(share.id, ()) if now - at < WRONG_SECONDS]
-            if len(wrong) >= MOST_WRONG:
-                raise TooMany("Too many wrong passwords. Wait ten minutes and try again.")
-            self._wrong[share.id] = [*wrong, now]
+        if not self._wrong.begin(share.id, now):
+            raise TooMany("Too many wrong passwords. Wait ten minutes and try again.")
         if not share.password_hash or not passwords.matches(share.password_hash, password):
             raise PasswordNeeded("That isn't the password of this link.")
-        with self._lock:
-            self._wrong[share.id] = wrong
+        self._wrong.right(share.id, now)
         return share, f"{token}.{self._proof(share)}"
 
     def _find(self, secret: str) -> Share | None:

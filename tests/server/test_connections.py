@@ -75,6 +75,9 @@ class Wire:
     def is_closing(self) -> bool:
         return self.gone
 
+    def set_protocol(self, protocol: Any) -> None:
+        self.protocol = protocol
+
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
     raise AssertionError("no request gets this far")
@@ -91,8 +94,24 @@ def wire() -> Wire:
 
 
 @pytest.fixture
-def connection(clockwork: Clockwork, wire: Wire) -> Any:
-    made = patient(Patience(head_s=10, head_bytes=1_000, body_s=60))(
+def inside() -> list[str]:
+    """The addresses that are let in; two at once."""
+    return []
+
+
+@pytest.fixture
+def connection(clockwork: Clockwork, wire: Wire, inside: list[str]) -> Any:
+    return connected(clockwork, wire, inside)
+
+
+def connected(clockwork: Clockwork, wire: Wire, inside: list[str]) -> Any:
+    def admit(peer: str) -> bool:
+        if len(inside) == 2:
+            return False
+        inside.append(peer)
+        return True
+
+    made = patient(Patience(head_s=10, head_bytes=1_000, body_s=60), admit, inside.remove)(
         Config(app, ws="none", lifespan="off", log_config=None),
         ServerState(),
         {},
@@ -132,6 +151,44 @@ def test_an_endless_head_is_cut_off_at_its_limit(connection: Any, wire: Wire) ->
     assert wire.gone
     assert wire.sent.startswith(b"HTTP/1.1 400 ")
     assert b"too long" in wire.sent
+
+
+def test_a_connection_too_many_is_answered_when_it_asks_and_held_no_longer(
+    clockwork: Clockwork, inside: list[str]
+) -> None:
+    first, wire = connected(clockwork, Wire(), inside), Wire()
+    connected(clockwork, Wire(), inside)
+    third = connected(clockwork, wire, inside)
+    assert (clockwork.waits[-1], wire.sent) == (1, b"")
+    third.data_received(b"GET / HTTP/1.1\r\n")
+    assert wire.gone and wire.sent.startswith(b"HTTP/1.1 429 ")
+    third.connection_lost(None)
+    assert len(inside) == 2
+    first.connection_lost(None)
+    first.connection_lost(None)
+    assert len(inside) == 1
+    assert not connected(clockwork, Wire(), inside).transport.gone
+
+
+def test_what_becomes_a_socket_is_no_connection_any_more(clockwork: Clockwork, inside: list[str]) -> None:
+    class Socket:
+        """What the connection becomes."""
+
+        def __init__(self, **given: Any) -> None:
+            pass
+
+        def connection_made(self, transport: Any) -> None:
+            assert inside == []
+
+        def data_received(self, data: bytes) -> None:
+            pass
+
+    made = connected(clockwork, Wire(), inside)
+    made.ws_protocol_class = Socket
+    made.data_received(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+    assert isinstance(made.transport.protocol, Socket)
+    made.connection_lost(None)
+    assert inside == []
 
 
 @pytest.fixture

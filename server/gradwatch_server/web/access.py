@@ -254,6 +254,7 @@ def check_rate(connection: HTTPConnection, viewer: Viewer) -> None:
     """
     services = services_of(connection)
     if viewer.share_id and not services.link_rates.take(viewer.share_id, services.clock()):
+        services.metrics.refuse("link")
         raise TooMany("This link is used too much at this moment. Wait a few seconds and try again.")
 
 

@@ -1,4 +1,5 @@
-"""What stands around every request: path prefix, size of the body, the headers of every answer, a line in the log."""
+"""What stands around every request: path prefix, size of the body, how often an address asks, the headers of every answer, a
+line in the log."""
 
 from __future__ import annotations
 
@@ -6,9 +7,11 @@ import logging
 import time
 from typing import Final
 
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..errors import TooLarge, fault_of
+from ..errors import ServerError, TooLarge, TooMany, fault_of
+from .access import services_of
 from .replies import reply_exact
 
 __all__ = ["MOST_BODY", "Edge"]
@@ -52,11 +55,29 @@ class Edge:
         answer = _with_headers(send, is_api=scope["path"].removeprefix(self._root).startswith("/api/"))
         if self._log:
             answer = _logged(answer, scope)
-        if _declared(scope) > MOST_BODY:
-            fault = fault_of(_too_large())
-            await reply_exact(fault.plain(), fault.status)(scope, receive, answer)
+        try:
+            _check(scope)
+        except ServerError as error:
+            fault = fault_of(error)
+            response = reply_exact(fault.plain(), fault.status)
+            if isinstance(error, TooMany):
+                response.headers["Retry-After"] = "5"
+            await response(scope, receive, answer)
             return
         await self._app(scope, _limited(receive), answer)
+
+
+def _check(scope: Scope) -> None:
+    """Refuses what is too much before anything is done for it.
+
+    Raises:
+        TooLarge, TooMany: so it is.
+    """
+    if _declared(scope) > MOST_BODY:
+        raise _too_large()
+    connection = HTTPConnection(scope)
+    services = services_of(connection)
+    services.addresses.check_request(connection, services.clock())
 
 
 def _declared(scope: Scope) -> int:

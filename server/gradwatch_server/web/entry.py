@@ -46,7 +46,9 @@ async def start_session(request: Request, body: bodies.SessionStart) -> Response
                 "This link was used already or is older than 10 minutes. Get a new one: gradwatch open"
             )
     else:
+        right = services.addresses.try_password(request, now)
         key_id = _check_token(services, body.token, now)
+        right()
     response = Response(status_code=204)
     response.set_cookie(
         cookie_name(services.instance),
@@ -86,6 +88,7 @@ def _check_token(services: Services, token: str, now: float) -> str:
     while wrong and wrong[0] < now - 60:
         wrong.popleft()
     if len(wrong) >= services.limits.sign_ins_per_minute:
+        services.metrics.refuse("passwords")
         raise TooMany("Too many wrong tokens. Wait a minute.")
     grant = services.keyring.grant_of(token) if token else None
     if grant is None:

@@ -60,7 +60,8 @@ async def ingest(socket: WebSocket) -> None:
     await socket.accept()
     connection = _Trainer(socket, services)
     try:
-        with services.metrics.holding("trainers", services.limits.trainers):
+        addresses, now = services.addresses, services.clock()
+        with addresses.holding(socket, now), services.metrics.holding("trainers", services.limits.trainers):
             await connection.run()
     except GradwatchError as error:
         await connection.refuse(error)

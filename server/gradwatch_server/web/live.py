@@ -62,7 +62,8 @@ async def live(socket: WebSocket) -> None:
     try:
         if services.load.busy:
             raise TooMany("The server is busy storing what trainers send. The page comes back by itself.")
-        with services.metrics.holding("viewers", services.limits.viewers):
+        addresses, now = services.addresses, services.clock()
+        with addresses.holding(socket, now), services.metrics.holding("viewers", services.limits.viewers):
             await _serve(socket, services)
     except WebSocketDisconnect:
         pass

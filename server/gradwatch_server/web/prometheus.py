@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 from gradwatch.health.incidents import SEVERITIES
 
 from ..histogram import BOUNDS, Histogram
+from ..metrics import REFUSALS
 from ..models import Run
 from ..services import Services
 from ..store.dismissal_queries import dismissed_by_kind
@@ -68,6 +69,11 @@ def _incidents(seen: _Seen) -> Iterator[Sample]:
         yield {"severity": severity}, float(seen.incidents.get(severity, 0))
 
 
+def _refusals(seen: _Seen) -> Iterator[Sample]:
+    for what in REFUSALS:
+        yield {"what": what}, float(seen.services.metrics.counters[f"refused_{what}"])
+
+
 def _dismissed(seen: _Seen) -> Iterator[Sample]:
     for kind, count in sorted(seen.dismissed.items()):
         yield {"kind": kind}, float(count)
@@ -100,6 +106,12 @@ _FAMILIES: Final[tuple[tuple[str, str, str, Callable[[_Seen], Iterator[Sample]]]
     ),
     ("trainers", "gauge", "Trainers that are connected.", _server(lambda s: s.metrics.open["trainers"])),
     ("viewers", "gauge", "Pages that are connected.", _server(lambda s: s.metrics.open["viewers"])),
+    (
+        "refused_total",
+        "counter",
+        "Refused because it was too much: connections, sockets, requests and passwords of an address, requests of a link.",
+        _refusals,
+    ),
     (
         "views_held_total",
         "counter",

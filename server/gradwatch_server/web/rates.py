@@ -1,10 +1,11 @@
-"""How often somebody may ask. Pure: the time is an argument."""
+"""How often somebody may ask, or be wrong. Pure: the time is an argument."""
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 
-__all__ = ["Rates"]
+__all__ = ["Attempts", "Rates"]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -34,3 +35,32 @@ class Rates:
         if len(kept) >= self.most_names:
             del kept[min(kept, key=lambda name: kept[name][1])]
         self._left = kept
+
+
+class Attempts:
+    """Wrong passwords by name. Each counts as wrong until it turns out right, so that many at once get no further. Any
+    thread may call."""
+
+    def __init__(self, most: int, seconds: float, most_names: int = 10_000) -> None:
+        self._most = most
+        self._seconds = seconds
+        self._most_names = most_names
+        self._at: dict[str, list[float]] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, name: str, now: float) -> bool:
+        """Whether ``name`` may try once more; if so it has."""
+        with self._lock:
+            recent = [at for at in self._at.pop(name, ()) if now - at < self._seconds]
+            allowed = len(recent) < self._most
+            if not recent and len(self._at) >= self._most_names:
+                del self._at[next(iter(self._at))]  # the one that tried least lately
+            self._at[name] = [*recent, now] if allowed else recent
+            return allowed
+
+    def right(self, name: str, now: float) -> None:
+        """The attempt that ``name`` began at ``now`` was right: it doesn't count."""
+        with self._lock:
+            found = self._at.get(name, [])
+            if now in found:
+                found.remove(now)

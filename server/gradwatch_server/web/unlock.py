@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
-from ..errors import Forbidden
+from ..errors import Forbidden, TooMany
 from .access import same_origin, services_of
 from .bodies import _In
 from .entry import is_secure
@@ -25,11 +25,18 @@ class Unlock(_In):
 
 @router.post("/unlock", summary="Give the password of a share link", status_code=204)
 async def unlock(request: Request, body: Unlock) -> Response:
-    """Sets a cookie with which the link opens in this browser. Ten wrong passwords in ten minutes, and no more are tried."""
+    """Sets a cookie with which the link opens in this browser. Ten wrong passwords of an address in ten minutes, or thirty of a
+    link, and no more are tried."""
     services = services_of(request)
     if not same_origin(request):
         raise Forbidden("This request comes from a page of another address.")
-    share, proven = await run_in_threadpool(services.sharing.unlock, body.token, body.password)
+    right = services.addresses.try_password(request, services.clock())
+    try:
+        _, proven = await run_in_threadpool(services.sharing.unlock, body.token, body.password)
+    except TooMany:
+        services.metrics.refuse("passwords")
+        raise
+    right()
     response = Response(status_code=204)
     response.set_cookie(
         _cookie(services.instance, body.token),
