@@ -220,7 +220,8 @@ class Pipeline:
         run = stream.run
         if run.id not in self._priced and run.steps >= PRICE_STEPS and run.steps_per_s > 0:
             self._priced.add(run.id)
-            price = price_of(stream.live.series.values(), run.tensor_count, run.steps_per_s)
+            live = stream.live
+            price = price_of(live.series.values(), run.tensor_count, run.steps_per_s, live.numbers_a_step())
             log.info("run %s: %s", run.id, price.sentence())
 
     async def drain(self) -> None:

@@ -220,6 +220,7 @@ def _store(
     if place is not None:
         stored, stored_present = scatter(place, series.width, values, present)
     changes.pieces.append(Piece(series.idx, block.steps, block.times, stored, stored_present))
+    stream.live.numbers[series.idx] += values.size if present is None else int(np.count_nonzero(present))
     if stream.rank not in (MAIN_RANK, RANKS_LANE) or series.scope == "histogram":
         return  # a histogram is asked for when somebody looks at a step, and nobody judges it
     rows = layout.rows if series.scope == "tensor" else np.arange(column.width, dtype=np.int32)

@@ -190,6 +190,12 @@ class Intake:
             one.appended.marks = changes.marks
             self._background.when_keeping_up(partial(one.appended.done.set_result, changes.next_seq))
 
+    def numbers_a_step(self, run_id: str) -> dict[int, float]:
+        """See :meth:`.live.LiveRun.numbers_a_step`; nothing of a run that nobody sends."""
+        with self._lock:
+            live = self._lives.get(run_id)
+            return {} if live is None else live.numbers_a_step()
+
     def _forget(self, live: LiveRun, reason: GradwatchError) -> None:
         if self._lives.get(live.run.id) is live:
             del self._lives[live.run.id]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -55,6 +56,10 @@ class SeriesRef:
     logged: bool
 
 
+TELLING_STEPS: Final = 50
+"""Steps after which it can be told how often a statistic is sampled."""
+
+
 @dataclass(slots=True, eq=False)
 class LiveRun:
     """A run: its newest summary, and its tensors, groups and series by name."""
@@ -70,9 +75,20 @@ class LiveRun:
     segment_at: float = 0.0
     """When it began."""
     listed: tuple[TensorInfo, ...] = ()
+    numbers: Counter[int] = field(default_factory=Counter)
+    """Values of each series that were taken since it was loaded."""
+    loaded_steps: int = 0
+    """Steps that it had then."""
     pace_steps: int = 0
     pace_time: float = 0.0
     """Steps since, and time of, the last update of ``steps_per_s``."""
+
+    def numbers_a_step(self) -> dict[int, float]:
+        """How many values of each series come with a step, by its index; nothing until that can be told."""
+        steps = self.run.steps - self.loaded_steps
+        if steps < TELLING_STEPS:
+            return {}
+        return {one.idx: self.numbers[one.idx] / steps for one in self.series.values()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

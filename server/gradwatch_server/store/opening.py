@@ -149,6 +149,7 @@ def load_live(conn: Connection, no: int, run: Run) -> LiveRun:
         {(series.rank, series.scope, series.name): series for series in queries.series_of_run(conn, no)},
         segment=newest.idx if newest is not None else 0,
         segment_at=newest.started_at if newest is not None else 0.0,
+        loaded_steps=run.steps,
     )
 
 

@@ -213,7 +213,8 @@ class Store:
                 return RunStorage(0, 0, None)
             series = queries.series_of_run(conn, row.no)
             pace = run.steps_per_s if run.state == "running" else 0.0
-            price = price_of(series, run.tensor_count, pace) if pace > 0 else None
+            numbers = self._intake.numbers_a_step(run.id)
+            price = price_of(series, run.tensor_count, pace, numbers) if pace > 0 else None
             return RunStorage(bytes_of_run(conn, row.no), thinned_before(conn, row.no), price)
 
         return self.database.read(work)
