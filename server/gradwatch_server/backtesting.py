@@ -20,6 +20,7 @@ from .alerts.incidents import alert_of, concerns
 from .models import Rule, Run, SeriesQuery
 from .store import Store
 from .store.health_queries import ill_runs, list_incidents
+from .troubled import troubled
 
 __all__ = ["Trial", "suggest", "try_on_healthy", "try_rule"]
 
@@ -37,6 +38,9 @@ MOST_FIRINGS: Final = 200
 OTHERS: Final = 10
 LOOKED_AT: Final = 100
 """Newest finished runs among which healthy ones are looked for."""
+LEAST_WELL: Final = 16
+"""Steps outside of incidents by which a threshold is suggested."""
+
 SECONDS: Final = 2.0
 """After so many firings, or so long, the answer is what was found so far."""
 
@@ -117,8 +121,9 @@ def try_on_healthy(
 
 
 def suggest(store: Store, run: Run, rule: Rule) -> float | None:
-    """A threshold that the run itself suggests: twice the 99th percentile of what is highest in each stretch of steps and
-    any layer (for "below": half the 1st percentile of what is lowest), to two digits. None if there is none to suggest."""
+    """A threshold that the run itself suggests: twice the 99th percentile of what is highest in each stretch of steps outside
+    of incidents and any layer (for "below": half the 1st percentile of what is lowest), to two digits. Of a run that was
+    hardly ever outside of one the calmest hundredth is taken. None if there is none to suggest."""
     if rule.condition not in ("above", "below"):
         return None
     info = next(
@@ -132,10 +137,14 @@ def suggest(store: Store, run: Run, rule: Rule) -> float | None:
     upwards = rule.condition == "above"
     cells = series.high if upwards else series.low
     extremes = np.fmax.reduce(cells, axis=0) if upwards else np.fmin.reduce(cells, axis=0)
-    finite = extremes[np.isfinite(extremes)].astype(np.float64)
-    if not finite.size:
+    finite = np.isfinite(extremes)
+    if not finite.any():
         return None
-    edge = float(np.percentile(finite, 99 if upwards else 1))
+    starts = (series.first_bucket + np.arange(len(extremes))) * series.width
+    well = finite & ~troubled(store, run.id, starts, starts + series.width)
+    enough = bool(well.sum() * series.width >= LEAST_WELL or (well == finite).all())
+    outermost = 99 if enough == upwards else 1
+    edge = float(np.percentile(extremes[well if enough else finite].astype(np.float64), outermost))
     away = abs(edge) if upwards else -abs(edge) / 2
     return float(f"{edge + away:.2g}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
+import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -70,6 +71,32 @@ def test_the_depth_profile_shows_who_is_outside_its_normal_range(
     )
     label = "document.querySelector('#inspector canvas').getAttribute('aria-label')"
     assert "75 layers" in page.evaluate(label)
+
+
+def test_a_run_that_was_never_normal_says_so_and_sets_its_layers_against_each_other(
+    owner: Watched, server: Server
+) -> None:
+    story = stories.healthy("never normal", 3, 600)
+    norms = story.series[0].values
+    norms *= 10.0 ** (-8 * np.linspace(1, 0, norms.shape[1]))
+    story.series[1].values[:] = np.sqrt(np.square(norms).sum(axis=1))[:, None]
+    story.series[2].values[:] = 2.3
+    run = send(server, story)
+    until(lambda: server.get(f"/runs/{run}/incidents")["incidents"], "the incident")
+    page = drawn(owner, run)
+    expect(page.locator("#inspector")).to_contain_text("This run was never normal: it went wrong at step 0.")
+    expect(page.locator("#inspector")).to_contain_text(
+        re.compile(r"Norm from input to output: (all 39 alike|\d+ of 39 unlike the others)")
+    )
+
+
+def test_an_alert_begins_with_what_was_usual_before_the_run_exploded(owner: Watched, exploding: str) -> None:
+    page = drawn(owner, exploding)
+    page.locator("#norm .handle.add").click()
+    typed = float(page.locator("#norm .handle-form input").first.input_value())
+    assert 0.1 < typed < 10
+    page.get_by_label("Clip by norm at").fill("60")
+    expect(page.locator("#whatif .whatif-result")).to_have_text(re.compile(r"Suggested: 0?\.\d+\.$"))
 
 
 def test_rarer_colours_are_kept_in_the_address_and_what_is_not_sampled_stays_empty(

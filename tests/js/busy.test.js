@@ -6,7 +6,9 @@ import { mount } from "../../static/js/ui/busy.js";
 test("the bar shows for long questions only, and goes with the answer", () => {
   mock.timers.enable({ apis: ["setTimeout"] });
   const element = { hidden: true };
-  const bar = mount(element);
+  const marks = new Map();
+  const region = { toggleAttribute: (name, on) => marks.set(name, on), setAttribute: (name, value) => marks.set(name, value) };
+  const bar = mount(element, region);
   bar.set(true);
   mock.timers.tick(200);
   bar.set(false);
@@ -16,7 +18,10 @@ test("the bar shows for long questions only, and goes with the answer", () => {
   bar.set(true);
   mock.timers.tick(300);
   assert.equal(element.hidden, false);
+  assert.equal(marks.get("data-busy"), true);
+  assert.equal(marks.get("aria-busy"), "true");
   bar.set(false);
   assert.equal(element.hidden, true);
+  assert.equal(marks.get("data-busy"), false);
   mock.timers.reset();
 });

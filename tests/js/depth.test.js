@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { gainsOf, gainText, outside, outsideText, profileOf } from "../../static/js/core/depth.js";
+import { gainsOf, gainText, outside, outsideText, profileOf, rangeAmong } from "../../static/js/core/depth.js";
 
 const order = (n) => Array.from({ length: n }, (_, place) => ({ place }));
 
@@ -31,6 +31,16 @@ test("how many are outside is told in words", () => {
   assert.equal(outsideText([1.5, 2, 7], normals), "all 2 as usual");
   assert.equal(outsideText([1.5, null, 7], normals), "all 1 as usual");
   assert.equal(outsideText([1, 2, 3], null), "");
+});
+
+test("layers that were never normal are set against those of their kind", () => {
+  const tensors = [...Array(8).fill({ kind: "weight" }), { kind: "bias" }];
+  const values = [1e9, 1.1e9, 0.9e9, 1e9, NaN, 0, 1e9, 1e3, 5];
+  const range = rangeAmong(tensors, values);
+  assert.ok(range.low[0] > 1e8 && range.high[0] < 1e10, "the middle of six, whatever their size");
+  assert.equal(range.low[8], null, "one bias has no others");
+  assert.equal(outsideText(values, range, true), "3 of 8 unlike the others");
+  assert.equal(outsideText(values.with(4, 1e9).with(5, 1e9).with(7, 1e9), range, true), "all 8 alike");
 });
 
 test("gains are ratios of neighbouring weights in depth, whatever order they were declared in", () => {

@@ -110,8 +110,11 @@ test("a refusal is kept as the server's sentence", async () => {
   const { asked, requests, store } = server();
   const feed = createFeed(store, "r", GROUPS, () => {});
   feed.show({ from: 0, points: 100 });
+  assert.equal(feed.busy, true);
   asked[0].onError("There is no statistic 'x'.");
   assert.match(feed.error, /no statistic/);
+  assert.equal(feed.busy, false, "nothing more is awaited");
+  assert.equal(asked[0].open, false);
   feed.show({ from: 1, to: 2, points: 100 });
   requests[0].reject(new Error("The server doesn't answer."));
   await settle();
@@ -125,4 +128,16 @@ test("no rows, no question", () => {
   assert.equal(asked.length, 0);
   feed.select([3]);
   assert.equal(asked.length, 1);
+});
+
+test("a refusal of another stretch leaves the one that stands there going on", () => {
+  const { asked, store } = server();
+  const feed = createFeed(store, "r", GROUPS, () => {});
+  feed.show({ from: 0, points: 100 });
+  asked[0].handler(viewOf([[1, 2]]));
+  feed.show({ from: 0, points: 200 });
+  asked[1].onError("Too many cells.");
+  assert.equal(feed.busy, false);
+  asked[0].handler(viewOf([[3]], { kind: 2, firstBucket: 2 }));
+  assert.equal(feed.window.n, 3);
 });

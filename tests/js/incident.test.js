@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { bestRemedy, byUrgency, eventsOf, gravestPast, leading, pathOf, saidText, spanText, withIncident } from "../../static/js/core/incident.js";
+import { beginsOver, bestRemedy, byUrgency, eventsOf, gravestPast, leading, neverNormal, pathOf, saidText, spanText, withIncident } from "../../static/js/core/incident.js";
 
 const incident = (id, fields = {}) => ({
   id,
@@ -85,4 +85,14 @@ test("incidents and alerts are visited in the order of their steps", () => {
   const events = eventsOf([incident("late", { first_step: 90 }), incident("early", { first_step: 3 })], [alert]);
   assert.deepEqual(events.map(({ id }) => id), ["early", "a", "late"]);
   assert.equal(events[1].alert, alert);
+});
+
+test("a run that went wrong before anything was normal is told from one that was normal first, and from one with a sick layer", () => {
+  const ill = { kind: "exploding", severity: "critical", first_step: 3, closed_step: null, dismissed: null };
+  assert.equal(neverNormal([ill], 400, 0), 3);
+  assert.equal(neverNormal([{ ...ill, first_step: 400 }], 400, 0), null);
+  assert.equal(neverNormal([{ ...ill, first_step: 400 }], 400, 390), 400, "a resumed run begins later");
+  assert.equal(neverNormal([{ ...ill, closed_step: 90 }], 400, 0), null, "it recovered");
+  for (const other of [{ kind: "dead" }, { severity: "info" }, { dismissed: { time: 1 } }]) assert.equal(neverNormal([{ ...ill, ...other }], 400, 0), null);
+  assert.deepEqual(beginsOver([ill, { ...ill, first_step: 500 }], 400), [3]);
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { mostUnusual, suggested } from "../../static/js/core/unusual.js";
+import { againstOthers, mostUnusual, suggested } from "../../static/js/core/unusual.js";
 
 const tensor = (name, order = 0) => ({ key: `t:${name}`, name, kind: "tensor", order, children: [] });
 
@@ -27,4 +27,14 @@ test("suggestions name each layer once", () => {
   const found = suggested(tree, list[0], list[1]);
   assert.deepEqual(found.map(({ why, node }) => [why, node.name]), [["most unusual", "in.weight"], ["largest", "mid.bias"], ["last", "out.weight"]]);
   assert.deepEqual(suggested({ nodes: new Map() }, null, null), []);
+});
+
+test("rows of a run that was never normal are set against each other, those of an open group left to what it holds", () => {
+  const children = [1, 2, 3, 4].map((i) => tensor(`g.${i}`));
+  const group = { key: "g:g", name: "g", kind: "group", children };
+  const last = { g: 1e12, "g.1": 64, "g.2": 64, "g.3": 64, "g.4": 1 };
+  const valueOf = againstOthers([group, ...children], (node) => ({ last: last[node.name], z: 0 }));
+  assert.equal(valueOf(children[0]).z, 0);
+  assert.equal(valueOf(children[3]).z, -24);
+  assert.equal(againstOthers(children, () => null)(children[0]), null);
 });

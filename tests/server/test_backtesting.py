@@ -136,6 +136,8 @@ def test_a_rule_about_incidents_is_tried_on_those_that_were_found(stored: tuple[
     rule = a_rule(statistic="health", condition="incident", incidents="*")
     assert [(f.step, f.cleared) for f in try_rule(store, run, rule).firings] == [(3, 5), (9, None)]
     assert len(try_rule(store, run, a_rule(condition="incident", incidents="spike")).firings) == 1
+    gone = [incident(id=one["id"], merged_into="i0") for one in found]
+    store.database.write(lambda conn: save_incidents(conn, run.id, gone)).result(30)
 
 
 def test_the_suggested_threshold_is_beyond_what_is_usual(stored: tuple[Store, Run]) -> None:
@@ -147,6 +149,33 @@ def test_the_suggested_threshold_is_beyond_what_is_usual(stored: tuple[Store, Ru
     assert below is not None and 0.05 < below < usual.min()
     assert suggest(store, run, a_rule(statistic="grad_norm", tensors="*", condition="nonfinite")) is None
     assert suggest(store, run, a_rule(statistic="lr")) is None
+
+
+def test_an_incident_does_not_raise_the_threshold_that_is_suggested(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path / "gradwatch.db"))
+    hello = Hello(run_id="run1", run_key="k", project="p", name="n", stream="s", segment="g")
+    stream = store.open_stream(hello, now=1.0).result(30).stream
+    steps = np.arange(400, dtype=np.float64)
+    norms = np.where(steps < 300, 1.0 + 0.001 * (steps % 7), 4e15)[:, None]
+    statistic = Statistic(name="global_grad_norm", scope="run", dtype="f8")
+    one = Block(statistic=0, steps=steps, times=steps, values=norms)
+    store.append(stream, [Schema(seq=0, id=0, statistics=(statistic,))])
+    store.append(stream, [Batch(seq=1, schema=0, blocks=(one,))]).done.result(30)
+    run = store.run("run1")
+    assert run is not None
+    rule = a_rule(statistic="global_grad_norm")
+    assert suggest(store, run, rule) == 8e15
+
+    def told(**fields: Any) -> float | None:
+        body = incident(opened_step=310, **fields)
+        store.database.write(lambda conn: save_incidents(conn, "run1", [body])).result(30)
+        return suggest(store, run, rule)
+
+    assert told(first_step=300) == 2.0
+    assert told(first_step=300, kind="dead") == 8e15, "a dead layer leaves the norm as it was"
+    assert told(first_step=0) == 2.0, "never well: the calmest part"
+    assert told(first_step=300, closed_step=310) == 8e15
+    store.close()
 
 
 def test_it_is_tried_on_healthy_runs_of_the_project(tmp_path: Path) -> None:

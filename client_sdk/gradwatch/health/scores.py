@@ -94,11 +94,13 @@ def what_if(
     *,
     max_norm: float | None = None,
     percentile: float | None = None,
+    usual: npt.NDArray[np.bool_] | None = None,
 ) -> WhatIf:
     """The effect of clipping by norm on stored pre-clip norms ``[n]`` at ``steps`` ``[n]``.
 
     Give ``max_norm``, or a ``percentile`` (0-100) of the finite norms, or neither for the suggested limit: 1.5 times
-    their 95th percentile (science notes, 5). A non-finite norm counts as clipped.
+    their 95th percentile (science notes, 5). A non-finite norm counts as clipped. ``usual`` says which steps ``[n]`` were as
+    usual (all when left out): the limit is suggested by these, and by the calmest twentieth where there are none.
 
     Raises:
         ValueError: both are given, or there is no finite norm to judge by.
@@ -109,7 +111,8 @@ def what_if(
         raise ValueError("give max_norm or percentile, not both")
     if not len(finite):
         raise ValueError("there is no finite norm in this range; choose a longer one")
-    suggested = 1.5 * float(np.percentile(finite, 95))
+    calm = finite if usual is None else values[np.isfinite(values) & usual]
+    suggested = 1.5 * float(np.percentile(calm, 95) if len(calm) else np.percentile(finite, 5))
     limit = float(np.percentile(finite, percentile)) if percentile is not None else max_norm
     limit = suggested if limit is None else float(limit)
     hit = ~(values <= limit)

@@ -91,6 +91,9 @@ class RunsReply(BaseModel):
     total: int
     revision: int
     bytes: dict[str, int] = Field(description="What the numbers of each of these runs take.")
+    health: dict[str, dict[str, Any]] = Field(
+        description="As from `GET /health`: state and sentence of each of these runs that was judged."
+    )
     database: DatabaseOut | None = Field(default=None, description="For members and owners only.")
 
 

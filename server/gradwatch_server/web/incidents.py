@@ -13,12 +13,14 @@ from gradwatch.health import DETECTORS, KINDS, what_if
 from ..errors import Invalid
 from ..flight import batches_of
 from ..store import health_queries as sql
+from ..store.database import Database
 from ..store.dismissal_queries import dismissed_in
+from ..troubled import troubled
 from ..visitors import Viewer
 from .access import CurrentViewer, VisibleRun, services_of
 from .replies import reply
 
-__all__ = ["router"]
+__all__ = ["found_in", "router"]
 
 router = APIRouter(tags=["Health"])
 
@@ -48,16 +50,19 @@ async def list_incidents(
 ) -> Response:
     """What the health engine found: verdict, evidence, origin, causes with their remedies."""
     database = services_of(request).store.database
+    return reply(await run_in_threadpool(found_in, database, run.id, viewer, limit))
 
-    def read() -> dict[str, Any]:
-        found = database.read(lambda conn: sql.list_incidents(conn, run.id, limit=limit))
-        said = database.read(lambda conn: dismissed_in(conn, run.id))
-        found = [opinion(one, said.get(one["id"]), viewer) for one in found]
-        health = database.read(lambda conn: sql.summaries(conn, [run.id]))
-        kinds = {kind.key: kind.label for kind in KINDS.values()}
-        return {"incidents": found, "kinds": kinds, "health": health.get(run.id)}
 
-    return reply(await run_in_threadpool(read))
+def found_in(database: Database, run_id: str, viewer: Viewer, limit: int) -> dict[str, Any]:
+    """The fields of :class:`IncidentsReply`, the newest ``limit`` incidents of them."""
+    found = database.read(lambda conn: sql.list_incidents(conn, run_id, limit=limit))
+    said = database.read(lambda conn: dismissed_in(conn, run_id))
+    health = database.read(lambda conn: sql.summaries(conn, [run_id]))
+    return {
+        "incidents": [opinion(one, said.get(one["id"]), viewer) for one in found],
+        "kinds": {kind.key: kind.label for kind in KINDS.values()},
+        "health": health.get(run_id),
+    }
 
 
 def opinion(incident: dict[str, Any], said: dict[str, Any] | None, viewer: Viewer) -> dict[str, Any]:
@@ -118,7 +123,7 @@ class WhatIfReply(BaseModel):
     """What clipping by norm at ``max_norm`` would have done."""
 
     max_norm: float
-    suggested: float
+    suggested: float = Field(description="1.5 times the 95th percentile outside of incidents.")
     share: float = Field(description="Share of the steps looked at that it would have clipped, 0 to 1.")
     steps: list[int] = Field(description="The steps themselves, at most 1,000.")
     looked_at: int
@@ -163,7 +168,10 @@ async def get_what_if(
             run.id, "global_grad_norm", "run", from_step=start, to_step=end, limit=MOST_WHAT_IF
         )
         try:
-            found = what_if(values.steps, values.values[:, 0], max_norm=max_norm, percentile=percentile)
+            usual = ~troubled(store, run.id, values.steps)
+            found = what_if(
+                values.steps, values.values[:, 0], max_norm=max_norm, percentile=percentile, usual=usual
+            )
         except ValueError as error:
             raise Invalid(str(error)) from None
         return {

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from gradwatch.protocol.codec import to_plain
+
 from ..errors import Forbidden, LinkEnded, NotFound, PasswordNeeded
 from ..models import Run
 from ..plain import run_plain
 from ..store.health_queries import summaries
-from ..visitors import Share
+from ..store.store import Store
+from ..visitors import Share, Viewer
 from .access import Identity, identify, services_of
 from .help import help_page, help_pages
+from .incidents import found_in
 from .render import base_of, page
 from .unfurl import LOCKED, Unfurl, is_previewer, unfurl
 from .unlock import unlocked
@@ -22,6 +26,10 @@ from .unlock import unlocked
 __all__ = ["router"]
 
 router = APIRouter(include_in_schema=False)
+
+MOST_LAYERS: Final = 400
+MOST_INCIDENTS: Final = 20
+"""Of longer lists the page asks for all by itself."""
 
 
 async def owner_of(request: Request) -> Identity:
@@ -44,7 +52,7 @@ async def runs(request: Request, identity: Owner) -> Response:
 @router.get("/runs/{run_id}")
 async def run(request: Request, run_id: str, identity: Owner) -> Response:
     """One run."""
-    return _run_page(request, identity, await _find(request, run_id))
+    return await _run_page(request, identity, await _find(request, run_id))
 
 
 @router.get("/s/{token}")
@@ -78,7 +86,7 @@ async def _shared_page(request: Request, identity: Identity, share: Share, boot:
 
     runs, tags = await run_in_threadpool(read)
     if not share.others:
-        return _run_page(request, identity, runs[0], boot, unfurl=tags)
+        return await _run_page(request, identity, runs[0], boot, unfurl=tags)
     ids = [run.id for run in runs]
     return page(request, "compare.html", identity, boot={**boot, "runs": ids}, unfurl=tags)
 
@@ -134,16 +142,39 @@ async def _find(request: Request, run_id: str) -> Run:
     return found
 
 
-def _run_page(
+async def _run_page(
     request: Request,
     identity: Identity,
     found: Run,
     boot: dict[str, Any] | None = None,
     unfurl: Unfurl | None = None,
 ) -> Response:
+    services = services_of(request)
+    # What happens from here on comes by the live socket.
+    revision = services.hub.revision
+    known = await run_in_threadpool(_known, services.store, found, identity.viewer)
     plain = run_plain(found, full=identity.viewer.may_edit)
-    given = {"run": plain, **(boot or {})}
+    given = {"run": plain, "revision": revision, **known, **(boot or {})}
     return page(request, "run.html", identity, boot=given, unfurl=unfurl, theme=_theme(given.get("view", "")))
+
+
+def _known(store: Store, run: Run, viewer: Viewer) -> dict[str, Any]:
+    """What decides how high the parts of the page are, and its sentence: so that nothing moves when the numbers come.
+
+    ``found`` as ``GET /runs/{id}/incidents``, at most :data:`MOST_INCIDENTS` of them, with ``all`` for none left out; ``segments`` and ``statistics`` as
+    ``GET /runs/{id}``; ``layers`` as ``GET /runs/{id}/tensors``, None where there are more than :data:`MOST_LAYERS`.
+    """
+    found = found_in(store.database, run.id, viewer, MOST_INCIDENTS)
+    few = run.tensor_count <= MOST_LAYERS
+    layers = {"tensors": store.tensors(run.id), "groups": store.groups(run.id)} if few else None
+    known = {
+        "found": {**found, "all": len(found["incidents"]) < MOST_INCIDENTS},
+        "segments": store.segments(run.id),
+        "statistics": store.statistics(run.id),
+        "layers": layers,
+    }
+    plain: dict[str, Any] = to_plain(known)
+    return plain
 
 
 def _theme(view: str) -> str:

@@ -29,13 +29,15 @@ _TITLES: Final = {
 
 
 def environment(folder: Path) -> Environment:
-    """The templates of ``folder``; everything put into them is escaped."""
-    return Environment(
+    """The templates of ``folder``; everything put into them is escaped, and what is put in as JSON keeps its order."""
+    made = Environment(
         loader=FileSystemLoader(folder),
         autoescape=select_autoescape(default=True),
         undefined=StrictUndefined,
         auto_reload=True,
     )
+    made.policies["json.dumps_kwargs"] = {"sort_keys": False}
+    return made
 
 
 def base_of(request: Request) -> str:

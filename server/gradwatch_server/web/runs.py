@@ -15,6 +15,7 @@ from ..errors import Invalid
 from ..flight import FLIGHT_MARK
 from ..models import Run, RunState
 from ..plain import run_plain
+from ..store.health_queries import summaries
 from ..store.store import RunStorage
 from . import bodies
 from .access import CurrentViewer, VisibleRun, require_owner, services_of
@@ -62,17 +63,19 @@ async def list_runs(
             project=project, state=state, text=q, limit=limit, offset=offset, ids=only, by_who=viewer.may_edit
         )
         sizes = store.sizes()
-        reply = {
+        listed = {
             "runs": [run_plain(run, full=viewer.may_edit, listed=True) for run in found.runs],
             "total": found.total,
             "revision": found.revision,
             "bytes": {run.id: sizes.get(run.id, 0) for run in found.runs},
         }
+        ids = [run.id for run in found.runs]
+        listed["health"] = store.database.read(lambda conn: summaries(conn, ids))
         if viewer.may_edit:
-            reply["database"] = {"bytes": store.size(), "max_bytes": services.config.max_size}
-        return reply
+            listed["database"] = {"bytes": store.size(), "max_bytes": services.config.max_size}
+        return listed
 
-    return reply_exact(await run_in_threadpool(read))
+    return reply(await run_in_threadpool(read))
 
 
 @router.get("/{run_id}", summary="One run", response_model=bodies.RunDetailReply)

@@ -1,6 +1,12 @@
 // One step over the depth of the model: what is drawn as a profile, and how gradients grow from layer to layer. Pure.
 
+import { LEAST_SCALE, robust } from "./baseline.js";
 import { formatCount, formatNumber } from "./format.js";
+
+/** So many units around the middle are usual. */
+const UNITS = 3;
+/** With fewer of a kind nothing is said of what is usual among them. */
+const LEAST_ALIKE = 6;
 
 /** How far a value lies outside its normal range, in octaves: 0 inside it or where none is known; NaN, Inf and zero lie furthest. */
 export function outside(value, low, high) {
@@ -34,12 +40,35 @@ export function profileOf(order, values, normals, columns) {
   return profile;
 }
 
-/** "3 of 75 unusual", "all 75 as usual", "" while no range is known. */
-export function outsideText(values, normals) {
+/**
+ * Where most layers of the same kind lie at one step: the median of the logarithms of their values and three robust deviations
+ * to each side. For a run that was never normal, whose layers can only be set against each other.
+ *
+ * @param {{kind?: string}[]} tensors  @param {(number | null)[]} values by place
+ * @returns {{low: (number | null)[], high: (number | null)[]}} by place; null for kinds with too few positive values
+ */
+export function rangeAmong(tensors, values) {
+  const ranges = new Map();
+  for (const kind of new Set(tensors.map((tensor) => tensor.kind))) {
+    const logs = values.filter((value, place) => tensors[place].kind === kind && value > 0 && value < Infinity).map(Math.log2);
+    const { centre, scale } = robust(logs);
+    const away = UNITS * Math.max(scale, LEAST_SCALE);
+    if (logs.length >= LEAST_ALIKE) ranges.set(kind, { low: 2 ** (centre - away), high: 2 ** (centre + away) });
+  }
+  const ends = (end) => tensors.map((tensor) => ranges.get(tensor.kind)?.[end] ?? null);
+  return { low: ends("low"), high: ends("high") };
+}
+
+const OWN = { some: "unusual", none: "as usual" };
+const AMONG = { some: "unlike the others", none: "alike" };
+
+/** "3 of 75 unusual", "all 75 as usual", "" while no range is known; "3 of 75 unlike the others" if set against each other. */
+export function outsideText(values, normals, among = false) {
+  const { some, none } = among ? AMONG : OWN;
   const known = normals?.low.filter((low, place) => low !== null && values[place] !== null).length ?? 0;
   if (known === 0) return "";
   const out = values.filter((value, place) => value !== null && normals.low[place] !== null && outside(value, normals.low[place], normals.high[place]) !== 0).length;
-  return out === 0 ? `all ${formatCount(known)} as usual` : `${formatCount(out)} of ${formatCount(known)} unusual`;
+  return out === 0 ? `all ${formatCount(known)} ${none}` : `${formatCount(out)} of ${formatCount(known)} ${some}`;
 }
 
 /**

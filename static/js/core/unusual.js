@@ -1,5 +1,7 @@
 // Which layers are furthest from their own normal, and which are worth following. Pure.
 
+import { LEAST_SCALE, robust } from "./baseline.js";
+
 /**
  * The `count` nodes furthest from normal, first those whose value is no number at all or exactly zero. Open groups are left
  * out: what they hold is among the nodes itself. `valueOf(node)` gives `{last, z}` or null.
@@ -18,6 +20,22 @@ export function mostUnusual(nodes, valueOf, count) {
   }
   found.sort((a, b) => (a.rank === b.rank ? 0 : b.rank - a.rank));
   return found.slice(0, count).map(({ node, last, z }) => ({ node, last, z }));
+}
+
+/**
+ * `valueOf` with distances from the middle of all nodes instead of from each one's own normal: for a run that was never normal.
+ *
+ * @param {object[]} nodes  @param {(node: object) => {last: number, z: number} | null} valueOf
+ */
+export function againstOthers(nodes, valueOf) {
+  const shown = new Set(nodes);
+  const closed = nodes.filter((node) => node.kind !== "group" || !node.children.some((child) => shown.has(child)));
+  const values = closed.map((node) => valueOf(node)?.last).filter((last) => last > 0 && last < Infinity);
+  const { centre, scale } = robust(values.map(Math.log2));
+  return (node) => {
+    const value = valueOf(node);
+    return value && { ...value, z: (Math.log2(value.last) - centre) / Math.max(scale, LEAST_SCALE) };
+  };
 }
 
 /**

@@ -59,7 +59,12 @@ export function createFeed(store, run, { statistic, scope, rows = null }, onChan
           grow(view);
         }
       },
-      fail,
+      (message) => {
+        fresh.close();
+        if (fresh !== pending) return;
+        pending = null;
+        fail(message);
+      },
     );
     pending = fresh;
   }

@@ -137,7 +137,7 @@ $("#axis").addEventListener("click", async ({ target }) => {
 $("#share")?.addEventListener("click", share);
 addEventListener("keydown", (event) => {
   const typing = event.target instanceof HTMLElement && event.target.matches("input, select, textarea");
-  if (event.key === "s" && !event.ctrlKey && !event.metaKey && !event.altKey && !typing && $("#share")?.hidden === false && !document.querySelector("dialog[open]")) share();
+  if (event.key === "s" && !event.ctrlKey && !event.metaKey && !event.altKey && !typing && $("#share")?.disabled === false && !document.querySelector("dialog[open]")) share();
 });
 
 async function refresh() {
@@ -155,16 +155,20 @@ async function start() {
     ready();
     return;
   }
+  $("#compared").hidden = false;
+  if ($("#share")) $("#share").hidden = false;
   try {
     entries = await Promise.all(ids.map(loadEntry));
   } catch (error) {
+    $("#compared").hidden = true;
+    if ($("#share")) $("#share").hidden = true;
     $("#problem").hidden = false;
     setText($("#problem"), error.message);
     ready();
     return;
   }
-  $("#compared").hidden = false;
-  if ($("#share")) $("#share").hidden = false;
+  $("#compared").removeAttribute("data-loading");
+  if ($("#share")) $("#share").disabled = false;
   draw();
   ready();
   const loaded = await loadPlotly();

@@ -1,7 +1,8 @@
 // The run page: wires store, numbers and panels together.
 
 import { readBoot } from "../io/api.js";
-import { eventsOf } from "../core/incident.js";
+import { firstThreshold } from "../core/backtest.js";
+import { eventsOf, neverNormal } from "../core/incident.js";
 import { isLive, standing, WHOLE } from "../core/view.js";
 import { revealed, unfolded } from "../core/tree.js";
 import { mount as mountAlerts } from "../ui/alerts.js";
@@ -9,7 +10,7 @@ import { mount as mountBusy } from "../ui/busy.js";
 import { mountHandles } from "../ui/chart_handle.js";
 import { alertItems, alertOn, mountChartMenu } from "../ui/chart_menu.js";
 import { openMenu } from "../ui/dialog.js";
-import { setText } from "../ui/element.js";
+import { setAttribute, setText } from "../ui/element.js";
 import { mount as mountKey } from "../ui/heat_key.js";
 import { mount as mountHeat } from "../ui/heatmap.js";
 import { mount as mountInspector } from "../ui/inspector.js";
@@ -22,7 +23,7 @@ import { followRun } from "../ui/run_data.js";
 import { mount as mountDetails } from "../ui/run_details.js";
 import { mount as mountFind } from "../ui/run_find.js";
 import { mount as mountKeys } from "../ui/run_keys.js";
-import { createModel, newestValue, valueAtStep } from "../ui/run_model.js";
+import { createModel, valueAtStep } from "../ui/run_model.js";
 import { createPainter } from "../ui/run_painter.js";
 import { mountRanks } from "../ui/run_ranks.js";
 import { mount as mountReadout } from "../ui/run_readout.js";
@@ -50,17 +51,20 @@ const PLOTLY_MS = 3000;
 const $ = (selector) => document.querySelector(selector);
 const first = readBoot();
 const { opened, ...asked } = stateOf(location.search || first.view || "");
+const { all: _, ...judged } = first.found;
 let page = null;
 page = startPage({
   name: () => (page?.store.get() ?? first).run.name,
   run: first.run.id,
-  initial: { ...asked, open: new Set(), frozen: null, cursor: null, hover: null, whatIf: null, zoomedFrom: null, statistics: [], tensors: [], tree: null, marks: [], segments: [], rules: [] },
+  initial: { ...asked, ...judged, open: new Set(), frozen: null, cursor: null, hover: null, whatIf: null, zoomedFrom: null, statistics: first.statistics, tensors: [], tree: null, marks: [], segments: first.segments, rules: [] },
 });
 const { boot, live, store } = page;
 const owner = boot.role === "owner";
 
+// Panels are measured while they are mounted.
+setAttribute($("#run"), "data-loading", null);
 let painter = null;
-const busy = mountBusy($("#busy"));
+const busy = mountBusy($("#busy"), $("#run"));
 const model = createModel(store, () => painter?.numbers(), () => painter?.now());
 const pointsFor = (width) => model.setPoints(width / 1.4);
 const side = parseFloat(getComputedStyle($("#heat .heat-body")).getPropertyValue("--plot-left"));
@@ -122,6 +126,7 @@ function layerMenu(node, anchor) {
 }
 
 const heat = mountHeat($("#heat"), store, model, { onPick: pick, onOpen: toggle, onMenu: layerMenu, onLoaded: () => painter?.now() });
+heat.arrange();
 const handles = {};
 const overlayOf = (name) => (context, box, scene) => {
   handles[name]?.place();
@@ -148,7 +153,7 @@ const inspector = mountInspector($("#inspector"), store, model, {
 const readout = mountReadout($("#readout"), store, model, { valueOf, textAt: heat.textAt, ranks });
 const whatIf = mountWhatIf($("#whatif"), store, model);
 const shownRows = { rows: heat.rows, valueOf };
-const unusual = mountUnusual($("#unusual"), { ...shownRows, onPick: (node) => pick(node) });
+const unusual = mountUnusual($("#unusual"), { ...shownRows, onPick: (node) => pick(node), never: (step) => neverNormal(store.get().incidents ?? [], step, model.first()) !== null });
 const suggest = mountSuggest($("#suggest"), store, {
   ...shownRows,
   largest: () => inspector.largest(),
@@ -158,7 +163,7 @@ const charts = [norm, loss, layers];
 mountChartMenus();
 
 function mountChartMenus() {
-  const named = (statistic) => [{ label: "Alert on this", preset: { statistic, threshold: highestNow(statistic) } }];
+  const named = (statistic) => [{ label: "Alert on this", preset: { statistic, threshold: highestUsual(statistic) } }];
   const chosen = () => {
     const { tree, pins, picked } = store.get();
     return [...new Set([picked, ...pins])].map((key) => tree?.nodes.get(key)).filter(Boolean);
@@ -167,17 +172,17 @@ function mountChartMenus() {
     ["#norm", "Global norm", () => named("global_grad_norm")],
     ["#loss", "Loss", () => scalarsShown(store.get()).flatMap((name) => named(name).map((item) => ({ ...item, label: `Alert on ${name}` })))],
     ["#layers", "Chosen layers", () => chosen().map(alertOn)],
-    ["#heat", "Layers", () => [{ label: "Alert on any layer", preset: { statistic: "grad_norm", tensors: "*", threshold: highestNow("global_grad_norm") } }]],
+    ["#heat", "Layers", () => [{ label: "Alert on any layer", preset: { statistic: "grad_norm", tensors: "*", threshold: highestUsual("global_grad_norm") } }]],
   ];
   for (const [chart, title, alerts] of menus) mountChartMenu($(`${chart} h2`), store, { chart: $(chart), title, alerts });
 }
 
-function highestNow(name) {
-  const value = newestValue(model.feed(name, "run"), 0);
-  return Number.isFinite(value) && value > 0 ? value * 2 : 1;
+/** What an alert on a statistic begins with: from the whole run where that is known, else from what is in view. */
+function highestUsual(name) {
+  return firstThreshold(model.feed(name, "run", { overview: name === "global_grad_norm" }).window, store.get().incidents ?? []);
 }
 for (const [name, chart, statistic] of [["norm", norm, "global_grad_norm"], ["loss", loss, "loss"]]) {
-  handles[name] = mountHandles(chart, store, { statistic, suggest: () => highestNow(statistic) });
+  handles[name] = mountHandles(chart, store, { statistic, suggest: () => highestUsual(statistic) });
   chart.redraw = () => painter?.overlay();
 }
 
@@ -228,18 +233,23 @@ function markOnce(name) {
   performance.mark(name);
 }
 
-function tellNote(text) {
+/** What stands in place of the cells while there are none. */
+function tellLayers(newest) {
+  const awaited = newest >= 0 && !heat.ready() && heat.awaited();
+  for (const panel of ["#heat", "#unusual", "#suggest"]) setAttribute($(panel), "data-loading", awaited ? "" : null);
+  const text = heat.ready() ? heat.note() : newest < 0 ? "Waiting for the first steps." : awaited ? "" : "No layer of this run has a gradient norm.";
   const note = $("#heat-note");
   note.hidden = text === "";
   if (text !== "") setText(note, text);
+  return awaited;
 }
 
 let markedStep = -1;
 /** Tells tests and benchmarks up to which step the page has been painted. */
 function afterPaint({ newest, range }) {
   markFirst({ newest, range });
-  tellNote(heat.ready() ? heat.note() : "Waiting for the first steps.");
-  if (!heat.ready() && newest < 0) document.body.dataset.ready = "1";
+  const awaited = tellLayers(newest);
+  if (!heat.ready() && !awaited) document.body.dataset.ready = "1";
   if (!heat.ready() || norm.painted?.() === -1) return;
   const step = Math.min(heat.lastStep(), norm.painted());
   document.body.dataset.ready = "1";
@@ -266,9 +276,10 @@ painter = createPainter(sceneOf, { quick: [heat, timeline, scale, readout, inspe
 
 mountStrip($("#strip"), store, { onAlert: showAlert, onIncident: showIncident });
 markOnce("sentence");
-const slot = mountSlot($("#slot"));
-followIncidents(store, { run: first.run.id, onLoaded: slot.settle });
 mountIncidents($("#incident"), store, { onShow: showPlace });
+const slot = mountSlot($("#slot"));
+slot.settle();
+followIncidents(store, { run: first.run.id, onLoaded: slot.settle });
 mountAlerts($("#alerts"), store, { onSelect: showAlert, limit: 12, empty: "No alert has fired in this run." });
 mountActions($("#actions"), store, { onStep: (step) => showStep(step) });
 mountResources($("#resources"), store);
@@ -314,7 +325,7 @@ function alertHere() {
   const { cursor, at } = store.get();
   const step = cursor ?? at;
   const value = step === null ? null : valueAtStep(model.feed("global_grad_norm", "run"), 0, step)?.high;
-  handles.norm.draft(Number.isFinite(value) && value > 0 ? value : highestNow("global_grad_norm"));
+  handles.norm.draft(Number.isFinite(value) && value > 0 ? value : highestUsual("global_grad_norm"));
 }
 
 function back() {

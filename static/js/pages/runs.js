@@ -48,6 +48,7 @@ function paint(state) {
   empty.hidden = !nothing || filter.active();
   none.hidden = !nothing || !filter.active();
   list.hidden = nothing;
+  list.toggleAttribute("data-loading", state.loading && state.runs.size === 0);
   document.querySelector("#filter").hidden = !empty.hidden;
   problem.hidden = state.problem === "";
   setText(problem, state.problem);

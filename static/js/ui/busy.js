@@ -1,19 +1,25 @@
 // A thin bar across the top of the page while an answer is awaited. Quick answers never show it.
 //
-//   mount(element) -> {set(busy), destroy}
+//   mount(element, region) -> {set(busy), destroy}      meanwhile `region` is marked as busy: what it shows is of before
 
 const PATIENCE_MS = 250;
 
-export function mount(element) {
+export function mount(element, region) {
   let timer = null;
+
+  function show(shown) {
+    element.hidden = !shown;
+    region.toggleAttribute("data-busy", shown);
+    region.setAttribute("aria-busy", String(shown));
+  }
 
   return {
     set(busy) {
       if (busy === (timer !== null)) return;
       clearTimeout(timer);
       timer = null;
-      if (busy) timer = setTimeout(() => (element.hidden = false), PATIENCE_MS);
-      else element.hidden = true;
+      if (busy) timer = setTimeout(() => show(true), PATIENCE_MS);
+      else show(false);
     },
     destroy: () => clearTimeout(timer),
   };

@@ -14,7 +14,7 @@ import { formatNumber, formatTick } from "../core/format.js";
 import { fitRange, linearTicks, logTicks, position, stepTicks, tickTexts, valueAt, widened } from "../core/scale.js";
 import { tracesOf, valuesIn } from "./chart_traces.js";
 import { attachPointer } from "./cursor.js";
-import { el, setText } from "./element.js";
+import { el, setAttribute, setText } from "./element.js";
 import { paintPreview } from "./chart_preview.js";
 import { LANES_BOTTOM, LANES_TOP, paintLanes, paintOutliers } from "./lanes.js";
 import { draw as drawPlotly, purge } from "./plotly.js";
@@ -115,7 +115,7 @@ export function mount(element, store, model, options) {
     if (plotly === null && axis !== null) paintPreview(context, inside, scene.range, axis, log(), shown);
     const rows = shown.filter((line) => line.lanes && line.feed.rowOf(line.index) >= 0);
     const places = rows.map((line) => ({ window: line.feed.window, row: line.feed.rowOf(line.index) }));
-    paintLanes(context, inside, scene.range, places, { zero });
+    if (!awaited(shown)) paintLanes(context, inside, scene.range, places, { zero });
     if (axis !== null) paintOutliers(context, inside, scene.range, axis, places.map((place, i) => ({ ...place, colour: rows[i].colour })));
     options.overlay?.(context, inside, scene, axis);
     paintSelection(inside);
@@ -166,6 +166,7 @@ export function mount(element, store, model, options) {
     /** Lines, then the overlay. `scene` is {range, cursor, newest}. */
     draw(scene) {
       const shown = series();
+      setAttribute(element, "data-loading", awaited(shown) ? "" : null);
       const y = fit(shown, scene.range);
       paintLines(shown, scene.range, y);
       paintOverlay(scene);
@@ -201,6 +202,11 @@ export function mount(element, store, model, options) {
       element.replaceChildren();
     },
   };
+}
+
+/** Whether the first numbers of all lines are still to come. */
+function awaited(lines) {
+  return lines.every(({ feed }) => feed.window === null) && lines.some(({ feed }) => feed.busy);
 }
 
 function legendRow(line) {

@@ -72,6 +72,7 @@ export function mount(element, { title, log: wanted, onCursor }) {
     },
     usePlotly(loaded) {
       plotly = loaded;
+      element.removeAttribute("data-loading");
       paint();
     },
     cursor(x) {

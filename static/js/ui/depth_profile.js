@@ -2,10 +2,11 @@
 //
 //   mount(canvas) -> {paint(tensors, values, normals)}
 //     values    by place, null where nothing is known      normals    {low, high} by place, or null: then bars alone are drawn
-//   normalsAt(store) -> (step, signal) => Promise<normals | null>     asked for once for each stretch
+//   normalsAt(store) -> (step, signal) => Promise<normals | null>     asked for once for each stretch; null: nothing was normal yet
 
 import { formatCount, formatNumber } from "../core/format.js";
 import { profileOf } from "../core/depth.js";
+import { beginsOver } from "../core/incident.js";
 import { token } from "./theme.js";
 
 /** Room for the ends of the axis, in CSS pixels. */
@@ -21,8 +22,7 @@ const LEAST_MARK = 3;
  * @param {object[]} incidents
  */
 export function normalBefore(step, incidents) {
-  const within = incidents.filter(({ severity, first_step, closed_step }) => severity !== "info" && first_step <= step && step <= (closed_step ?? Infinity));
-  return Math.min(Math.floor(step / STRETCH) * STRETCH, ...within.map(({ first_step }) => first_step));
+  return Math.min(Math.floor(step / STRETCH) * STRETCH, ...beginsOver(incidents, step));
 }
 
 export function normalsAt(store) {

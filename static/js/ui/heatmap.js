@@ -232,6 +232,8 @@ export function mount(element, store, model, { onPick, onOpen, onMenu, onLoaded 
     drawOverlay: paintOverlay,
     /** Whether cells can be shown: names, numbers and what is normal are there. */
     ready: () => rows.length > 0 && (groups.ready || tensors.ready),
+    /** Whether cells are still to come: names, numbers or what is normal. */
+    awaited: () => rows.length === 0 || [groups, tensors].some(({ feed, overview }) => feed.busy || overview.busy),
     /** The step up to which the drawn cells go. */
     lastStep: () => Math.max(groups.feed.window?.lastStep ?? -1, tensors.feed.window?.lastStep ?? -1),
     /** The rows that stand in the tree, none before the numbers of all of them are there. */

@@ -48,7 +48,7 @@ export function mount(element, store) {
       shown = { tensor: tensors[row], found, limit, step };
       paint();
     } catch (error) {
-      if (error.name !== "AbortError") setText(text, error.message);
+      if (error.name !== "AbortError" && error.status !== 0) setText(text, error.message);
     }
   }
 

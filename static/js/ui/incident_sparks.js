@@ -57,6 +57,8 @@ export function mount(element, store, incident) {
     } catch (error) {
       // A lost server shows in the header; the sentences below stand without the curves.
       if (error.status === undefined) throw error;
+    } finally {
+      element.removeAttribute("data-loading");
     }
   }
 

@@ -1,8 +1,8 @@
 // Incidents of one run: keeping them current, and the card that explains the open one.
 //
 //   followIncidents(store, {run, onLoaded}) -> {destroy}
-//     loads GET /runs/{id}/incidents into `incidents`, `kinds` and `health` and keeps both current from the live socket;
-//     onLoaded() after each load
+//     keeps `incidents`, `kinds` and `health` current from the live socket; loads GET /runs/{id}/incidents where the boot data
+//     hold not all of them; onLoaded() after each load
 //   mount(element, store, { onShow }) -> {destroy}
 //     reads `incidents`, `health`, `chosenIncident` (id), `kinds`; onShow({step, tensor, incident}) when a step or layer is chosen
 
@@ -41,7 +41,7 @@ export function followIncidents(store, { run, onLoaded }) {
     }),
     live.on("stale", load),
   ];
-  load();
+  if (!store.get().boot.found?.all) load();
   return { destroy: () => stops.forEach((stop) => stop()) };
 }
 
@@ -176,7 +176,7 @@ function path(incident, onShow) {
 
 /** Small curves around the first step; their code comes with the first incident. */
 function curves(incident, store) {
-  const element = el("div", { class: "incident-curves" });
+  const element = el("div", { class: "incident-curves", "data-loading": true });
   import("./incident_sparks.js").then(({ mount: mountCurves }) => mountCurves(element, store, incident), toastError);
   return element;
 }

@@ -10,11 +10,12 @@
 //   Exact values of one step come from GET .../values; while the cursor moves they are asked for when it rests.
 
 import { formatCount, formatNumber, numberOf } from "../core/format.js";
-import { gainsOf, gainText, outsideText } from "../core/depth.js";
+import { gainsOf, gainText, outsideText, rangeAmong } from "../core/depth.js";
+import { neverNormal } from "../core/incident.js";
 import { createPace } from "../core/pace.js";
 import { batchIds } from "./batch_ids.js";
 import { mount as mountProfile, normalsAt } from "./depth_profile.js";
-import { el, setText } from "./element.js";
+import { el, setAttribute, setText } from "./element.js";
 import { mount as mountHistogram } from "./histogram.js";
 
 const TOP = 5;
@@ -52,15 +53,15 @@ export function topShares(values, count) {
 
 export function mount(element, store, model, { onPick, firstUnusual, onOrigin, onValues, owner }) {
   const title = el("h2", {}, "At step");
-  const where = el("span", { class: "muted push" });
+  const where = el("span", { class: "muted push ellipsis" });
   const list = el("ol", { class: "inspector-rows" });
   const canvas = el("canvas", { role: "img", "aria-label": "Gradient norm of every layer over depth" });
   const caption = el("h3", { class: "inspector-head" }, ...COLUMNS.map(([word, about]) => el("span", { title: about }, word)));
-  const depth = el("h3", { class: "ellipsis", title: "Each layer from first to last; shaded is what is normal for it" }, "Norm from input to output");
+  const depth = el("h3", { class: "ellipsis" }, "Norm from input to output");
   const profile = mountProfile(canvas);
   const normalsOf = normalsAt(store);
   const origin = el("button", { type: "button", class: "link origin", onclick: () => began && onOrigin(began) });
-  const calm = el("span", { class: "muted" }, "No layer shown is unusual at this step.");
+  const calm = el("span", { class: "muted" });
   const gain = el("p", { class: "gain muted" });
   const batch = batchIds(store, owner);
   const spread = el("div", { class: "spread", hidden: "" });
@@ -92,22 +93,35 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin, o
       onValues();
       await batch.show(step, signal);
     } catch (error) {
-      if (error.name !== "AbortError") setText(where, error.message);
+      // A lost server shows in the header.
+      if (error.name !== "AbortError" && error.status !== 0) setText(where, error.message);
+    } finally {
+      if (!signal.aborted) setAttribute(element, "data-loading", null);
     }
   }
 
   function draw({ cursor, newest }) {
     const step = cursor ?? newest;
+    const { tensors, tree } = store.get();
+    list.style.setProperty("--rows", String(Math.min(TOP, tensors.length)));
     setText(title, step >= 0 ? `At step ${formatCount(step)}` : "At step");
     setText(where, cursor === null ? "newest" : "");
     began = step >= 0 ? firstUnusual(step) : null;
     setText(origin, began ? `Unusual since step ${formatCount(began.step)}, first in ${began.row.name}` : "");
     origin.hidden = !began;
     calm.hidden = began !== null;
+    const wrong = wrongSince(step);
+    setText(calm, wrong === null ? "No layer shown is unusual at this step." : `This run was never normal: it went wrong at step ${formatCount(wrong)}. Its layers are set against each other.`);
     drawSpread(step, cursor === null);
-    if (step < 0 || !store.get().tree) return;
+    if (step < 0) setAttribute(element, "data-loading", null);
+    if (step < 0 || !tree) return;
     if (cursor === null) pace.want(step, 0, LIVE_MS);
     else pace.want(step, REST_MS);
+  }
+
+  function wrongSince(step) {
+    const { incidents, run } = store.get();
+    return neverNormal(incidents ?? [], step, run.first_step);
   }
 
   const largest = () => store.get().tree?.nodes.get(list.firstChild?.firstChild.dataset.key ?? "") ?? null;
@@ -116,8 +130,8 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin, o
     const { statistics, tree, picked, pins } = store.get();
     const chosen = [picked, ...[...pins].reverse()].map((key) => tree?.nodes.get(key)).find((node) => node?.kind === "tensor");
     const node = chosen ?? largest();
-    spread.hidden = step < 0 || !node || !statistics.some(({ scope }) => scope === "histogram");
-    if (!spread.hidden) histogram.draw(node.index, step, live);
+    spread.hidden = step < 0 || !statistics.some(({ scope }) => scope === "histogram");
+    if (!spread.hidden && node) histogram.draw(node.index, step, live);
   }
 
   function paint() {
@@ -138,9 +152,12 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin, o
       setText(row.children[3], earlier > 0 && Number.isFinite(value) ? `×${formatNumber(value / earlier, 2)}` : "");
     });
     setText(gain, gainText(gainsOf(tensors, values.row)));
-    const outside = outsideText(values.row, values.normals);
+    const among = wrongSince(values.step) !== null;
+    const normals = among ? rangeAmong(tensors, values.row) : values.normals;
+    const outside = outsideText(values.row, normals, among);
     setText(depth, `Norm from input to output${outside && ": "}${outside}`);
-    profile.paint(tensors, values.row, values.normals);
+    depth.title = `Each layer from first to last; shaded is ${among ? "where most layers of its kind lie" : "what is normal for it"}`;
+    profile.paint(tensors, values.row, normals);
   }
 
   return {

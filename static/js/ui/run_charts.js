@@ -35,18 +35,18 @@ function globMatches(glob, text) {
 
 const has = (store, name) => store.get().statistics.some((statistic) => statistic.scope === "run" && statistic.name === name);
 
-/** Whether a feed's row has any value in its window: a declared statistic may never have come. */
-const filled = (feed) => newestValue(feed, 0, Infinity) !== null;
+/** Whether a statistic of the run has any value: a declared one may never have come. */
+const filled = (store, feed) => store.get().run.summary?.[feed.statistic] !== undefined || newestValue(feed, 0, Infinity) !== null;
 
 /** Global norm: before clipping, after it, and the limit. */
 export function mountNorm(element, store, model, { ranks, keep, overlay, onResize }) {
   const feed = (name) => (has(store, name) ? model.feed(name, "run") : null);
   const series = () => {
     const [pre, post, limit] = [model.feed("global_grad_norm", "run"), feed("global_grad_norm_clipped"), feed("clip_limit")];
-    const clipped = post !== null && filled(post);
+    const clipped = post !== null && filled(store, post);
     const lines = [{ key: clipped ? "pre" : "norm", name: clipped ? "pre-clip" : "norm", feed: pre, index: 0, colour: "--chart-0", style: "line", lanes: true, missing: ranks.missing }];
     if (clipped) lines.push({ key: "post", name: "post-clip", feed: post, index: 0, colour: "--chart-2", style: "thin", lanes: false, missing: ranks.missing });
-    if (limit !== null && filled(limit)) lines.push({ key: "limit", name: "clip limit", feed: limit, index: 0, colour: "--chart-7", style: "dashed", lanes: false });
+    if (limit !== null && filled(store, limit)) lines.push({ key: "limit", name: "clip limit", feed: limit, index: 0, colour: "--chart-7", style: "dashed", lanes: false });
     return lines;
   };
   const overview = model.feed("global_grad_norm", "run", { overview: true });

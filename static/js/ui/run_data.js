@@ -1,4 +1,5 @@
-// Loads what isn't a number and keeps it current: the run itself, its tensors, statistics, marks and rules.
+// Loads what isn't a number and keeps it current: the run itself, its tensors, statistics, marks and rules. Most of it came
+// with the page, in the boot data.
 
 import { buildTree, openAtFirst } from "../core/tree.js";
 import { toastError } from "./toast.js";
@@ -13,6 +14,7 @@ export function followRun(store, opened, { onTree, onColumns, onCorrected }) {
   const id = store.get().run.id;
   const path = `/runs/${encodeURIComponent(id)}`;
   let usual = null;
+  if (boot.layers) takeTensors(boot.layers);
 
   async function quietly(work) {
     try {
@@ -28,14 +30,17 @@ export function followRun(store, opened, { onTree, onColumns, onCorrected }) {
       store.set({ run: { ...store.get().run, ...run }, segments, statistics });
     });
 
+  function takeTensors({ tensors, groups }) {
+    const tree = buildTree(tensors, groups);
+    const first = usual === null;
+    usual = openAtFirst(tree);
+    const open = first && opened.length > 0 ? new Set(opened.filter((name) => name !== "-")) : first ? usual : store.get().open;
+    store.set({ tensors, tree, open });
+  }
+
   const loadTensors = () =>
     quietly(async () => {
-      const { tensors, groups } = await api.get(`${path}/tensors`);
-      const tree = buildTree(tensors, groups);
-      const first = usual === null;
-      usual = openAtFirst(tree);
-      const open = first && opened.length > 0 ? new Set(opened.filter((name) => name !== "-")) : first ? usual : store.get().open;
-      store.set({ tensors, tree, open });
+      takeTensors(await api.get(`${path}/tensors`));
       onTree();
     });
 
@@ -79,7 +84,8 @@ export function followRun(store, opened, { onTree, onColumns, onCorrected }) {
     live.on("stale", everything),
   ];
   live.follow(id);
-  everything();
+  // What came with the page is not asked for again: what has happened since comes by the socket.
+  for (const load of boot.layers ? [loadMarks, loadRules] : [loadTensors, loadMarks, loadRules]) load();
   return {
     usualOpen: () => usual,
     destroy: () => stops.forEach((stop) => stop()),

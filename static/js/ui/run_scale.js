@@ -6,7 +6,7 @@ import { PRESENT } from "../core/codec.js";
 import { formatCount, formatNumber } from "../core/format.js";
 import { powersOf, powerText, stairsOf } from "../core/loss_scale.js";
 import { columnsOf } from "./chart_traces.js";
-import { el, setText } from "./element.js";
+import { el, setAttribute, setText } from "./element.js";
 import { newestValue, valueAtStep } from "./run_model.js";
 import { token } from "./theme.js";
 
@@ -39,7 +39,7 @@ export function mount(element, store, model) {
 
   function show() {
     const scale = feedOf("loss_scale", { overview: true });
-    const known = scale !== null && scale.window !== null && newestValue(scale, 0, Infinity) !== null;
+    const known = store.get().run.summary?.loss_scale !== undefined || (scale !== null && scale.window !== null && newestValue(scale, 0, Infinity) !== null);
     // Once there, it stays: nothing below may jump.
     if (known || anySkipped(feedOf("skipped", { overview: true }))) element.hidden = false;
     return !element.hidden;
@@ -99,6 +99,7 @@ export function mount(element, store, model) {
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     const box = boxOf();
     const [scale, skipped] = [feedOf("loss_scale"), feedOf("skipped")];
+    setAttribute(element, "data-loading", scale?.busy && scale.window === null ? "" : null);
     context.fillStyle = token("--chart-grid");
     context.fillRect(box.left, box.bottom, box.right - box.left, 1);
     if (scale !== null && scale.window !== null) paintScale(scale, scene.range, box);
@@ -110,5 +111,6 @@ export function mount(element, store, model) {
     context.fillRect(Math.round(box.left + ((cursor + 0.5 - range.from) / (range.to - range.from)) * (box.right - box.left)), 0, 1, plot.clientHeight);
   }
 
+  show();
   return { draw, drawOverlay: draw, destroy: () => element.replaceChildren() };
 }

@@ -14,8 +14,6 @@ import { createQueue } from "./queue.js";
 
 const PAGE = 200;
 const MOST = 10_000;
-/** Runs asked about in one question: ids stand in the address, which has a limit. */
-const AT_ONCE = 50;
 
 export function createRuns(store) {
   const { api, live } = store.get();
@@ -32,23 +30,15 @@ export function createRuns(store) {
 
   const putHealth = (entries) => store.set({ healths: new Map([...store.get().healths, ...entries]) });
 
-  async function fetchHealth(runs) {
-    for (let i = 0; i < runs.length; i += AT_ONCE) {
-      const query = runs.slice(i, i + AT_ONCE).map(({ id }) => `run=${encodeURIComponent(id)}`);
-      const { health } = await api.get(`/health?${query.join("&")}`);
-      putHealth(Object.entries(health));
-    }
-  }
-
   async function fetchPage(offset, fresh) {
     const mine = turn;
     store.set({ loading: true });
     try {
       const page = await api.get("/runs", { ...filters, limit: PAGE, offset });
       if (mine !== turn) return false;
+      putHealth(Object.entries(page.health));
       put(page.runs.map((run) => ({ ...run, bytes: page.bytes?.[run.id] })), { fresh });
       store.set({ database: page.database ?? null, total: page.total, problem: "", loading: false });
-      await fetchHealth(page.runs);
       return page.runs.length === PAGE;
     } catch (error) {
       if (mine === turn) store.set({ problem: error.message, loading: false });

@@ -170,7 +170,7 @@ function head(owner) {
 }
 
 function endText({ runs, total, loading, database }) {
-  if (loading) return "Loading...";
+  if (loading) return runs.size > 0 ? "Loading..." : "";
   return total !== null && runs.size < total ? `${formatCount(runs.size)} of ${formatCount(total)} runs loaded` : databaseText(database);
 }
 

@@ -41,6 +41,7 @@ export function mount(element, store, model, { onGlyph }) {
   function draw({ range }) {
     if (size.width === 0) return;
     context.clearRect(0, 0, size.width, size.height);
+    setAttribute(element, "data-loading", feed.busy && feed.window === null ? "" : null);
     paintCurve();
     paintBrush(range);
     paintGlyphs();

@@ -1,21 +1,25 @@
 // "Most unusual now": of the rows in the tree the five furthest from their own normal at the newest step. The card covers it.
 //
-//   mount(element, { rows, valueOf, onPick }) -> {draw(scene), destroy}
+//   mount(element, { rows, valueOf, onPick, never }) -> {draw(scene), destroy}
 //     rows()                the nodes that stand in the tree      valueOf(node, step)   {last, z} or null
-//     onPick(node)          a row was chosen
+//     onPick(node)          a row was chosen       never(step)   whether the run was never normal: then rows are set against each other
 
 import { formatNumber } from "../core/format.js";
-import { mostUnusual } from "../core/unusual.js";
+import { againstOthers, mostUnusual } from "../core/unusual.js";
 import { el, setText } from "./element.js";
 
 const SHOWN = 5;
 /** Rows change places at most so often, and never under the pointer. */
 const EVERY_MS = 2000;
 
-export function mount(element, { rows, valueOf, onPick }) {
+const OWN = ["deviation, norm", "How far from the layer's own normal, in robust units, and its gradient norm"];
+const AMONG = ["from the others, norm", "The run was never normal: how far from the middle of all rows, in robust units, and its gradient norm"];
+
+export function mount(element, { rows, valueOf, onPick, never }) {
   const list = el("ol", { class: "inspector-rows unusual-rows" });
   const note = el("p", { class: "muted" });
-  element.append(el("div", { class: "panel-head" }, el("h2", {}, "Most unusual now"), el("span", { class: "columns muted push", title: "How far from the layer's own normal, in robust units, and its gradient norm" }, "deviation, norm")), el("div", { class: "panel-body" }, note, list));
+  const columns = el("span", { class: "columns muted push", title: OWN[1] }, OWN[0]);
+  element.append(el("div", { class: "panel-head" }, el("h2", {}, "Most unusual now"), columns), el("div", { class: "panel-body" }, note, list));
   let drawnAt = -Infinity;
   let nodes = [];
 
@@ -29,9 +33,14 @@ export function mount(element, { rows, valueOf, onPick }) {
   return {
     draw({ newest }) {
       const now = performance.now();
-      if (nodes.length === 0) setText(note, newest < 0 ? "Waiting for the first steps." : "Learning what is normal for each layer.");
+      if (nodes.length === 0) setText(note, newest < 0 ? "Waiting for the first steps." : rows().length === 0 ? "" : "Learning what is normal for each layer.");
       if (newest < 0 || now - drawnAt < EVERY_MS || list.matches(":hover, :focus-within")) return;
-      const found = mostUnusual(rows(), (node) => valueOf(node, newest), SHOWN);
+      const among = never(newest);
+      const nowOf = (node) => valueOf(node, newest);
+      const found = mostUnusual(rows(), among ? againstOthers(rows(), nowOf) : nowOf, SHOWN);
+      const [text, about] = among ? AMONG : OWN;
+      setText(columns, text);
+      columns.title = about;
       // Before the baselines are there nothing can be told.
       if (found.every(({ z, last }) => z === null && last > 0 && last < Infinity)) return;
       drawnAt = now;

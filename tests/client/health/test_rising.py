@@ -91,3 +91,18 @@ def test_growth_over_depth_is_an_explosion_toward_the_input_or_a_vanishing(gain:
     numbers = found.evidence[0].numbers
     measured = numbers.get("backward_gain_log2", numbers.get("gain_log2_per_layer"))
     assert measured == pytest.approx(gain, abs=0.2)
+    assert (found.first_step, found.origin.step) == (0, 0)
+
+
+@pytest.mark.parametrize("gain", [1.0, -1.0])
+def test_what_grows_steep_later_began_when_it_was_found_steep_in_the_sentence_and_in_the_path(
+    gain: float,
+) -> None:
+    story = Story(800, tensors=network(12), seed=6)
+    steep = np.clip((np.arange(800) - 300) / 100, 0, 1)
+    story.norms *= np.exp2(-gain * np.repeat(np.arange(12), 2)[None, :] * steep[:, None])
+    story.loss[:] = 2.3 + 0.01 * np.random.default_rng(0).normal(size=800)
+    deep = [one for one in loud(story.watch()) if one.origin.where == "depth"]
+    assert deep
+    for one in deep:
+        assert one.first_step == one.origin.step > 300

@@ -59,6 +59,15 @@ def test_a_percentile_and_the_suggested_limit() -> None:
     assert what_if(np.arange(100), norms).share == 0.0
 
 
+def test_a_limit_is_suggested_by_what_is_usual_and_where_nothing_is_by_the_calmest_part() -> None:
+    norms = np.concatenate([np.arange(1, 101, dtype=float), np.full(400, 4e15)])
+    usual = norms < 1e9
+    found = what_if(np.arange(500), norms, usual=usual)
+    assert found.suggested == pytest.approx(1.5 * np.percentile(norms[usual], 95))
+    assert found.share == pytest.approx(0.8)
+    assert what_if(np.arange(500), norms, usual=np.zeros(500, np.bool_)).suggested < 100
+
+
 def test_bad_questions_get_a_sentence() -> None:
     with pytest.raises(ValueError, match="not both"):
         what_if([0], [1.0], max_norm=1.0, percentile=50)

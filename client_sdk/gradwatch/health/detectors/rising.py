@@ -196,16 +196,17 @@ class DepthExplosion:
         text = f"Over {layers} layers {what} by a factor of {2.0**gain:.2f} per layer."
         stuck = memory.loss.improved < 0.02 and memory.loss.n >= 30
         grave = stuck or memory.loss.level >= ELEVATED or (backward and forward)
+        step = memory.step if memory.frames > 64 else 0
         return Finding(
             detector="depth_explosion",
             kind="exploding",
             severity="warning" if grave else "info",
-            step=memory.step if memory.frames > 64 else 0,
+            step=step,
             group="depth",
             evidence=(
                 Evidence(text, {"backward_gain_log2": back, "forward_gain_log2": front, "layers": layers}),
             ),
-            origin=Origin(step=0, where="depth"),
+            origin=Origin(step=step, where="depth"),
         )
 
 

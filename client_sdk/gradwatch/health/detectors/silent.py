@@ -82,12 +82,13 @@ class VanishingDepth:
         )
         numbers = {"gain_log2_per_layer": gain, "layers": float(layers), "first_to_last": ratio}
         first = layout.tensors[layout.probe[0]]
-        origin = Origin(step=0, where="depth", tensor=first.name, module=first.module)
+        step = 0 if memory.frames <= 64 else memory.step
+        origin = Origin(step=step, where="depth", tensor=first.name, module=first.module)
         return Finding(
             detector="vanishing_depth",
             kind="vanishing",
             severity=severity,
-            step=0 if memory.frames <= 64 else memory.step,
+            step=step,
             tensors=tuple(int(i) for i in layout.order if layout.matrix[i] and layout.trainable[i]),
             evidence=(Evidence(text, numbers),),
             origin=origin,
