@@ -106,6 +106,11 @@ class Catalog:
         """The parameters in the order of the columns; None for one that no longer exists."""
         return [ref() for ref in self.refs]
 
+    @property
+    def lost(self) -> bool:
+        """Whether one of the parameters no longer exists."""
+        return bool(self._gone)
+
     def consists_of(self, parameters: Sequence[torch.Tensor]) -> bool:
         """Whether these are the watched parameters, all of them and in the order of the columns."""
         return not self._gone and list(map(id, parameters)) == self._ids

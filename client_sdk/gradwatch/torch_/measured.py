@@ -21,7 +21,6 @@ Columns: TypeAlias = npt.NDArray[np.intp]
 class _Pieces:
     """What was not simply measured all in one go."""
 
-    norms: list[tuple[Columns | range, list[float]]] = field(default_factory=list)
     squares: list[tuple[Columns, list[float]]] = field(default_factory=list)
     exact: dict[int, tuple[float, float, int]] = field(default_factory=dict)
     device: list[tuple[Columns, HostCopy]] = field(default_factory=list)
@@ -39,18 +38,16 @@ class Norms:
     Args:
         columns: which columns, ``[m]``.
         whole: the norms of all of them, ``[m]``, if they were measured in one go.
+        squared: ``whole`` are sums of squares; the root is taken later, off the training thread.
     """
 
-    __slots__ = ("_pieces", "_whole", "columns")
+    __slots__ = ("_pieces", "_squared", "_whole", "columns")
 
-    def __init__(self, columns: Columns, whole: list[float] | None = None) -> None:
+    def __init__(self, columns: Columns, whole: list[float] | None = None, *, squared: bool = False) -> None:
         self.columns = columns
         self._whole = whole
+        self._squared = squared
         self._pieces: _Pieces | None = None
-
-    def set_norms(self, positions: Columns | range, norms: list[float]) -> None:
-        """Norms of ``positions``."""
-        self._more().norms.append((positions, norms))
 
     def set_squares(self, positions: Columns, squares: list[float]) -> None:
         """Sums of squares of ``positions``; the root is taken later, off the training thread."""
@@ -84,8 +81,8 @@ class Norms:
         """
         pieces = self._pieces or _NOTHING
         norms = np.zeros(len(self.columns)) if self._whole is None else np.array(self._whole, np.float64)
-        for at, values in pieces.norms:
-            norms[at] = values
+        if self._squared:
+            norms = np.sqrt(norms)
         for at, values in pieces.squares:
             norms[at] = np.sqrt(values)
         maxabs = np.full(len(norms), np.nan)

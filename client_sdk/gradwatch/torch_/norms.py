@@ -1,9 +1,9 @@
 """L2 norms of gradients, in every form a gradient can have, at the least cost in the training thread.
 
-On the CPU the cost is per tensor, not per byte, until tensors are large. Many small gradients are copied into one flat
-buffer and summed by segment in float64; larger ones are read in place by ``numpy.vdot``, as long as BLAS does that in this
-thread; larger ones still by ``torch._foreach_norm``, as long as float32 sums are good enough; the largest by rows of 4,096, which
-is both quicker and more exact. On a device ``torch._foreach_norm`` fills one buffer, which is copied to the host without waiting.
+On the CPU the cost is per tensor, not per byte, until tensors are large. Many small gradients are joined in one flat
+buffer and summed by segment in float64; larger ones are read in place by BLAS, the largest row by row (:mod:`~.squares`):
+quicker than ``torch._foreach_norm`` at every size, and at least as exact. On a device ``torch._foreach_norm`` fills one
+buffer, which is copied to the host without waiting.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch import _utils as torch_utils
@@ -21,34 +20,24 @@ from torch import _utils as torch_utils
 from .catalog import local_part
 from .measured import Columns, Floats, Norms
 from .scalars import HostCopy
+from .squares import TINY, WHOLE, Numbers, by_rows, exact, sum_of_squares, tiny_norm, usual, vdot
 
 __all__ = ["Measurer", "Ref", "norms_of"]
 
 Ref: TypeAlias = Callable[[], Any]
 """A weak reference to a parameter."""
 
-Numbers: TypeAlias = npt.NDArray[np.floating[Any]]
+_SMALL: Final = 1024
+"""Gradients of at most so many elements are copied together: after a backward that takes about 1 us and 1.3 ns per element, and
+reading one where it is takes 2.5 us."""
 
-_SMALL: Final = 4096
-"""Gradients of at most so many elements are copied together; measured on 40 to 800 tensors."""
+_SMALL_HALF: Final = 4096
+"""Of half precision, which cannot be read where it is."""
 
-_CHUNK: Final = 16_384
-"""BLAS libraries start threads for longer vectors, which would compete with torch's; and float32 sums get imprecise."""
+_FEW: Final = 64
+"""With fewer small gradients than this, reading each where it is costs less than copying them together."""
 
-_HUGE: Final = 262_144
-"""``torch._foreach_norm`` sums in float32 and is off by 1e-5 at a million elements; above this the norms of
-rows are added up."""
-
-_ROW: Final = 4096
-
-_FEW: Final = 128
-"""With fewer small gradients than this, ``torch._foreach_norm`` costs less than copying them together."""
-
-_TINY: Final = 1e-28
-"""A float32 sum of squares below this may have lost terms to underflow: look again."""
-
-_TINY_NORM: Final = 1e-14
-"""The root of it."""
+_TINY_NORM: Final = math.sqrt(TINY)
 
 _NUMPY: Final = (torch.float32, torch.float64)
 _HALF: Final = (torch.float16, torch.bfloat16)
@@ -106,7 +95,7 @@ class _Plan:
     def __init__(self, refs: Sequence[Ref], columns: Columns) -> None:
         self._absent: list[Ref] = []
         kept: list[int] = []
-        at: dict[str, list[int]] = {"small": [], "middle": [], "foreach": [], "huge": [], "odd": []}
+        at: dict[str, list[int]] = {"vectors": [], "small": [], "whole": [], "long": [], "odd": []}
         for i, ref in enumerate(refs):
             parameter = ref()
             if parameter is None or parameter.grad is None:
@@ -114,21 +103,23 @@ class _Plan:
                 continue
             at[_form(parameter.grad)].append(len(kept))
             kept.append(i)
-        if len(at["small"]) < _FEW:
-            for k in at["small"]:
-                at["foreach" if _grad(refs[kept[k]]).dtype in _NUMPY else "odd"].append(k)
-            at = {form: sorted(positions) for form, positions in at.items()} | {"small": []}
+        if len(at["vectors"]) + len(at["small"]) < _FEW:
+            for k in at["vectors"] + at["small"]:
+                at["whole" if _grad(refs[kept[k]]).dtype in _NUMPY else "odd"].append(k)
+            at = {form: sorted(positions) for form, positions in at.items()} | {"vectors": [], "small": []}
         self._columns = columns[kept]
-        self._small_at, self._middle_at, self._foreach_at, self._huge_at, self._odd_at = (
-            np.array(positions, np.intp) for positions in at.values()
-        )
-        self._small, self._middle, self._foreach, self._huge, self._odd = (
+        self._vectors, self._small, self._whole, self._long, self._odd = (
             [refs[kept[k]] for k in positions] for positions in at.values()
         )
-        sizes = [_grad(ref).numel() for ref in self._small]
+        self._joined = self._vectors + self._small
+        self._joined_at = np.array(at["vectors"] + at["small"], np.intp)
+        self._whole_at, self._long_at, self._odd_at = (
+            np.array(at[form], np.intp) for form in ("whole", "long", "odd")
+        )
+        sizes = [_grad(ref).numel() for ref in self._joined]
         self._total = sum(sizes)
         self._offsets = np.cumsum([0, *sizes[:-1]], dtype=np.intp)
-        self._at_once = len(self._foreach) == len(kept) > 0
+        self._at_once = len(self._whole) == len(kept) > 0
 
     def run(self) -> Norms:
         """The norms.
@@ -141,38 +132,53 @@ class _Plan:
             if parameter is not None and parameter.grad is not None:
                 raise _Misfit
         if self._at_once:
-            grads = [ref().grad for ref in self._foreach]
-            values = [norm.item() for norm in torch._foreach_norm(grads)]
-            if min(values) >= _TINY_NORM and sum(values) < math.inf:
-                return Norms(self._columns, values)
-            return _known(grads, self._columns, values)
+            squares = _read(self._whole)
+            norms = Norms(self._columns, squares, squared=True)
+            if not (
+                min(squares) >= TINY and sum(squares) < math.inf
+            ):  # as usual(), which is one function more
+                _look_again(norms, range(len(squares)), squares, TINY, _views(self._whole))
+            return norms
         norms = Norms(self._columns)
-        if self._middle:
-            _read_views(norms, self._middle_at, [ref().grad.numpy() for ref in self._middle])
-        if self._foreach:
-            grads = [ref().grad for ref in self._foreach]
-            _take_known(norms, self._foreach_at, grads, [norm.item() for norm in torch._foreach_norm(grads)])
-        if self._huge:
-            _read_huge(norms, self._huge_at, [ref().grad for ref in self._huge])
-        if self._small:
-            self._read_small(norms)
+        if self._whole:
+            _take(norms, self._whole_at, _read(self._whole), _views(self._whole))
+        if self._long:
+            with np.errstate(all="ignore"):
+                squares = [by_rows(ref().grad.numpy()) for ref in self._long]
+            _take(norms, self._long_at, squares, _views(self._long))
+        if self._joined:
+            self._read_joined(norms)
         if self._odd:
             _read_any(norms, self._odd_at, [_grad(ref) for ref in self._odd])
         return norms
 
-    def _read_small(self, norms: Norms) -> None:
-        flat = _flatten([ref().grad for ref in self._small])
+    def _read_joined(self, norms: Norms) -> None:
+        # torch.cat takes vectors as they are; a view of each first would cost more than the copying.
+        grads = [ref().grad for ref in self._vectors]
+        if self._small:
+            grads.append(_flatten([ref().grad for ref in self._small]))
+        flat = torch.cat(grads)
         if flat.numel() != self._total:
             raise _Misfit
         numbers: Floats = (flat if flat.dtype in _NUMPY else flat.double()).numpy().astype(np.float64)
         with np.errstate(all="ignore"):
             numbers *= numbers
         squares: list[float] = np.add.reduceat(numbers, self._offsets).tolist()
-        norms.set_squares(self._small_at, squares)
+        norms.set_squares(self._joined_at, squares)
         if not math.isfinite(sum(squares)):
             for k, square in enumerate(squares):
                 if not math.isfinite(square):
-                    norms.set_exact(int(self._small_at[k]), *_exact(_numbers(_grad(self._small[k]))))
+                    norms.set_exact(int(self._joined_at[k]), *exact(_numbers(_grad(self._joined[k]))))
+
+
+def _read(refs: Sequence[Ref]) -> list[float]:
+    """Sums of squares of gradients that need no rows."""
+    dot = vdot
+    return [float(dot(view := ref().grad.numpy(), view)) for ref in refs]
+
+
+def _views(refs: Sequence[Ref]) -> Callable[[int], Numbers]:
+    return lambda k: _numbers(_grad(refs[k]))
 
 
 def norms_of(grads: Sequence[Tensor], columns: Columns, known: Tensor | None = None) -> Norms:
@@ -199,13 +205,6 @@ def _known(grads: Sequence[Tensor], columns: Columns, values: list[float]) -> No
     return norms
 
 
-def _take_known(
-    norms: Norms, positions: Columns | range, grads: Sequence[Tensor], values: list[float]
-) -> None:
-    norms.set_norms(positions, values)
-    _look_again(norms, positions, values, _TINY_NORM, lambda k: _numbers(_dense(grads[k])))
-
-
 def _grad(ref: Ref) -> Tensor:
     grad: Tensor = ref().grad
     return grad
@@ -215,16 +214,12 @@ def _form(grad: Tensor) -> str:
     plain = type(grad) in _PLAIN and grad.device.type == "cpu" and grad.layout is torch.strided
     if not plain or not grad.is_floating_point() or not grad.numel() or grad.requires_grad:
         return "odd"
-    size = grad.numel()
-    if size <= _SMALL:
-        return "small"
-    if grad.dtype not in _NUMPY:
+    size, readable = grad.numel(), grad.dtype in _NUMPY
+    if size <= (_SMALL if readable else _SMALL_HALF):
+        return "vectors" if grad.dim() == 1 else "small"
+    if not readable:
         return "odd"
-    if size <= _CHUNK:
-        return "middle"
-    if size <= _HUGE:
-        return "foreach"
-    return "huge" if grad.is_contiguous() else "middle"
+    return "whole" if size <= WHOLE[grad.element_size()] else "long"
 
 
 def _on_one_device(grads: Sequence[Tensor], device: torch.device) -> bool:
@@ -288,38 +283,15 @@ def _device_rows(grads: Sequence[Tensor]) -> Tensor:
 
 
 def _read_views(norms: Norms, positions: Columns, views: Sequence[Numbers]) -> None:
-    vdot = np.vdot
-    squares = [float(vdot(v, v)) if v.size <= _CHUNK else _chunked(v) for v in views]
-    norms.set_squares(positions, squares)
-    _look_again(norms, positions, squares, _TINY, views.__getitem__)
-
-
-def _read_huge(norms: Norms, positions: Columns, grads: Sequence[Tensor]) -> None:
-    """Gradients that are contiguous and on the CPU."""
-    vector_norm, vdot = torch.linalg.vector_norm, np.vdot
-    squares: list[float] = []
-    for grad in grads:
-        flat = grad.view(-1)
-        whole = flat.numel() // _ROW * _ROW
-        rows = vector_norm(flat[:whole].view(-1, _ROW), dim=1).numpy().astype(np.float64)
-        square = float(vdot(rows, rows))
-        if whole < flat.numel():
-            rest = flat[whole:].numpy()
-            square += float(vdot(rest, rest))
-        squares.append(square)
-    norms.set_squares(positions, squares)
-    _look_again(norms, positions, squares, _TINY, lambda k: _numbers(grads[k]))
-
-
-def _chunked(view: Numbers) -> float:
-    """Sum of squares, in chunks that are short enough for BLAS to stay in this thread, added in float64."""
-    flat = view.reshape(-1)
-    whole = flat.size // _CHUNK * _CHUNK
-    rows = flat[:whole].reshape(-1, 1, _CHUNK)
-    rest = flat[whole:]
     with np.errstate(all="ignore"):
-        squares = np.matmul(rows, rows.transpose(0, 2, 1)).sum(dtype=np.float64)
-    return float(squares) + float(np.vdot(rest, rest))
+        squares = [sum_of_squares(view) for view in views]
+    _take(norms, positions, squares, views.__getitem__)
+
+
+def _take(norms: Norms, positions: Columns, squares: list[float], view: Callable[[int], Numbers]) -> None:
+    norms.set_squares(positions, squares)
+    if not usual(squares):
+        _look_again(norms, positions, squares, TINY, view)
 
 
 def _look_again(
@@ -329,22 +301,9 @@ def _look_again(
     tiny: float,
     view: Callable[[int], Numbers],
 ) -> None:
-    """Exact norms with max-abs and counts for values that overflowed, are not finite, or are below ``tiny``."""
-    if math.isfinite(sum(values)) and min(values, default=1.0) >= tiny:
-        return
+    """Exact norms for values that overflowed, are not finite (these with max-abs and counts), or are below ``tiny``."""
     for k, value in enumerate(values):
-        if not tiny <= value < math.inf:
-            norms.set_exact(int(positions[k]), *_exact(view(k)))
-
-
-def _exact(view: Numbers) -> tuple[float, float, int]:
-    """L2 norm, max-abs and count of non-finite elements, without overflow or underflow of the squares."""
-    magnitudes = np.abs(view).ravel()
-    largest = float(magnitudes.max(initial=0.0))
-    if largest == 0.0:
-        return 0.0, 0.0, 0
-    if math.isfinite(largest):
-        magnitudes /= magnitudes.dtype.type(largest)
-        return largest * math.sqrt(float(np.vdot(magnitudes, magnitudes))), largest, 0
-    bad = magnitudes.size - int(np.count_nonzero(np.isfinite(magnitudes)))
-    return (math.nan if math.isnan(largest) else math.inf), largest, bad
+        if value < tiny:
+            norms.set_exact(int(positions[k]), tiny_norm(view(k)), 0.0, 0)
+        elif not value < math.inf:
+            norms.set_exact(int(positions[k]), *exact(view(k)))

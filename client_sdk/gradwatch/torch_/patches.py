@@ -43,8 +43,8 @@ class Listener:
     """``(limit, total)``: the gradients last heard of were multiplied by ``min(1, limit / (total + 1e-6))``."""
 
     on_clip: Callable[[Sequence[Tensor], list[Tensor], Tensor, float, Tensor], object]
-    """``(parameters, grads, norms, limit, total)``: these gradients, ``grads[k]`` that of ``parameters[k]``, are there and are
-    about to be multiplied by ``min(1, limit / (total + 1e-6))``. As ``on_norms`` and ``on_clip_norm`` together."""
+    """``(parameters, grads, norms, limit, total)``: these gradients, those of ``parameters`` that have one and in their order, are
+    there and are about to be multiplied by ``min(1, limit / (total + 1e-6))``. As ``on_norms`` and ``on_clip_norm`` together."""
 
     on_clip_value: Callable[[], object]
     """The gradients last heard of were clipped element by element."""

@@ -15,7 +15,7 @@ from .backward import BackwardWatch
 from .catalog import Catalog
 from .draft import Clip
 from .measured import Columns, Norms
-from .norms import norms_of
+from .norms import Ref, norms_of
 from .scalars import Later, Now, defer
 
 __all__ = ["Entry", "Preclip"]
@@ -39,12 +39,29 @@ class Entry:
     remeasure: bool = False
     """The norms after clipping must be measured: they do not follow from the coefficients."""
 
+    others: Sequence[Ref] | None = None
+    """All other watched parameters, none of which had a gradient; None if that isn't known."""
+
     def unscale(self, scale: Later | Now) -> None:
         """The gradients still had the loss scale when they were measured and clipped."""
         self.norms.unscale(scale)
         self.versions = None
         for clip in self.clips:
             clip.scale = scale
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Chosen:
+    """Which columns a script clips, remembered from one clip to the next."""
+
+    ids: list[int]
+    """Of the parameters that it names."""
+
+    columns: Columns
+    """Of those of them that have a gradient."""
+
+    others: Sequence[Ref]
+    """All other watched parameters."""
 
 
 class _Touched(threading.local):
@@ -63,6 +80,7 @@ class Preclip:
         self.entries: list[Entry] = []
         self._touched = _Touched()
         self._all: Columns = np.arange(len(catalog))
+        self._chosen: _Chosen | None = None
 
     def add(
         self,
@@ -93,7 +111,8 @@ class Preclip:
             measured = norms_of(grads, fresh_columns, norms)
             versions = None if clipping else _versions(grads)
             passes = self._backward.passes(fresh_columns)
-            self.entries.append(Entry(fresh_columns, measured, passes, versions, []))
+            others = () if fresh_columns is self._all else None
+            self.entries.append(Entry(fresh_columns, measured, passes, versions, [], others=others))
         if clipping:
             self._touched.columns.append(columns)
 
@@ -106,15 +125,17 @@ class Preclip:
         total: Tensor,
     ) -> None:
         """As :meth:`add` and then :meth:`clipped_by_norm`, for plain gradients on the CPU that are multiplied right after it."""
-        if self.entries or len(self._all) != len(self._catalog) or not self._catalog.consists_of(parameters):
-            self.add(grads, norms, clipping=True, parameters=parameters)
+        columns, others = (None, None) if self.entries else self._choose(parameters, len(grads))
+        if columns is None:
+            same = len(parameters) == len(grads)
+            self.add(grads, norms, clipping=True, parameters=parameters if same else None)
             self.clipped_by_norm(limit, total)
             return
         self._backward.poll()
-        columns = self._all
         clip = Clip(columns, limit, Now(total.item()))
         measured = norms_of(grads, columns, norms)
-        self.entries.append(Entry(columns, measured, self._backward.passes(columns), None, [clip]))
+        passes = self._backward.passes(columns)
+        self.entries.append(Entry(columns, measured, passes, None, [clip], others=others))
 
     def clipped_by_norm(self, limit: float, total: Tensor) -> None:
         """The gradients last added were multiplied by ``min(1, limit / (total + 1e-6))``."""
@@ -156,14 +177,15 @@ class Preclip:
         return taken
 
     def take_whole(self) -> Entry | None:
-        """As :meth:`take` of all columns, where one entry is about all of them and nothing was done to them since.
+        """As :meth:`take` of all columns, where one entry is about all that have a gradient and nothing was done to them since.
         None, and nothing is taken, where it isn't as simple as that."""
         entry = self.entries[0]
         if (
             len(self.entries) > 1
-            or entry.columns is not self._all
+            or entry.others is None
             or entry.remeasure
             or entry.versions is not None
+            or _any_gradient(entry.others)
         ):
             return None
         self._backward.poll()
@@ -177,6 +199,34 @@ class Preclip:
         """Forgets everything."""
         self.entries.clear()
         self._touched.columns = []
+        self._chosen = None
+
+    def _choose(
+        self, parameters: Sequence[Tensor], gradients: int
+    ) -> tuple[Columns | None, Sequence[Ref] | None]:
+        """Columns of those of ``parameters`` that have a gradient, of which there are so many, and all other watched parameters,
+        if none of these has one; None where it isn't as simple as that."""
+        if len(self._all) == gradients == len(self._catalog) and self._catalog.consists_of(parameters):
+            return self._all, ()
+        ids = list(map(id, parameters))
+        chosen = self._chosen
+        if (
+            chosen is None
+            or len(chosen.columns) != gradients
+            or chosen.ids != ids
+            or self._catalog.lost
+            or _any_gradient(chosen.others)
+        ):
+            chosen = self._chosen = self._newly_chosen(parameters, ids)
+        return (None, None) if chosen is None else (chosen.columns, chosen.others)
+
+    def _newly_chosen(self, parameters: Sequence[Tensor], ids: list[int]) -> _Chosen | None:
+        columns = [self._catalog.column(parameter) for parameter in parameters if parameter.grad is not None]
+        there = {column for column in columns if column is not None}
+        others = [ref for column, ref in enumerate(self._catalog.refs) if column not in there]
+        if len(there) < len(columns) or _any_gradient(others):
+            return None
+        return _Chosen(ids, np.array(columns, np.intp), others)
 
     def _find(self, grads: Sequence[Tensor], parameters: Sequence[Tensor] | None) -> tuple[Columns, Columns]:
         """Which of ``grads`` belong to watched parameters (positions), and their columns."""
@@ -244,6 +294,15 @@ class Preclip:
             if parameter is not None and parameter.grad is not None:
                 grads.append(parameter.grad)
         return _versions(grads)
+
+
+def _any_gradient(refs: Sequence[Ref]) -> bool:
+    """Whether one of these parameters has a gradient. Of one that no longer exists it has not."""
+    for ref in refs:
+        parameter = ref()
+        if parameter is not None and parameter.grad is not None:
+            return True
+    return False
 
 
 def _versions(grads: Sequence[Tensor]) -> int:

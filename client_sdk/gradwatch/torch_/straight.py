@@ -35,14 +35,16 @@ def limit_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> float | None:
 
 
 def alike(parameters: Sequence[Tensor]) -> list[Tensor] | None:
-    """Their gradients, if each has one, and all are plain dense ones of one type, on the CPU and without a graph."""
-    first = parameters[0].grad if parameters else None
-    dtype = None if first is None else first.dtype
-    if dtype not in _TYPES:
-        return None
+    """The gradients of those that have one, if all are plain dense ones of one type, on the CPU and without a graph, and
+    there is one."""
+    dtype: torch.dtype | None = None
     grads: list[Tensor] = []
     for parameter in parameters:
         grad = parameter.grad
+        if grad is None:
+            continue
+        if dtype is None:
+            dtype = grad.dtype
         if (
             type(grad) is not Tensor
             or grad.dtype is not dtype
@@ -52,7 +54,7 @@ def alike(parameters: Sequence[Tensor]) -> list[Tensor] | None:
         ):
             return None
         grads.append(grad)
-    return grads
+    return grads if dtype in _TYPES else None
 
 
 def norms_and_total(grads: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -87,12 +89,13 @@ def _same(original: Callable[..., Tensor], dtype: torch.dtype, factor: float, li
         return False
     _, total = norms_and_total(grads)
     multiply(grads, limit, total)
-    pairs = zip([their_total, *(p.grad for p in theirs)], [total, *grads], strict=True)
-    return all(_bytes(a) == _bytes(b) for a, b in pairs)
+    if _bytes(their_total) != _bytes(total):
+        return False
+    return all(_bytes(a.grad) == _bytes(b.grad) for a, b in zip(theirs, ours, strict=True))
 
 
 def _parameters(dtype: torch.dtype, factor: float) -> list[torch.nn.Parameter]:
-    parameters = []
+    parameters = [torch.nn.Parameter(torch.zeros(2, dtype=dtype))]
     for size in (1, 7, 600):
         numbers = torch.linspace(-2.0, 3.0, size, dtype=dtype, device="cpu")
         parameters.append(torch.nn.Parameter(torch.zeros_like(numbers)))

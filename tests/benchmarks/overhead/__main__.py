@@ -1,6 +1,6 @@
 """What watching costs in the training thread, as ratios to one ``torch.stack(torch._foreach_norm(grads))``.
 
-``python -m tests.benchmarks.overhead [--steps N] [--models mlp,deep,gpt] [--peers]``. All variants are taken in turn within
+``python -m tests.benchmarks.overhead [--steps N] [--models mlp,deep,gpt,gpt768] [--peers]``. All variants are taken in turn within
 the same steps of real training, on one torch thread, so that what else the machine does hits them alike. With ``--peers``
 wandb, Trackio and TensorBoard are installed into a folder that is thrown away, and record the same norms, offline.
 """
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=60, help="steps whose calls are timed, 0 for none")
     parser.add_argument("--blocks", type=int, default=8, help="how many blocks of whole steps, 0 for none")
     parser.add_argument("--block", type=int, default=40, help="whole steps in a block")
-    parser.add_argument("--models", default="mlp,deep,gpt")
+    parser.add_argument("--models", default="mlp,deep,gpt,gpt768")
     parser.add_argument("--peers", action="store_true", help="beside wandb, Trackio and TensorBoard")
     parser.add_argument("--only", default="", help="whole steps of these alone, such as gradwatch,wandb.log")
     options = parser.parse_args(arguments)
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             os.environ["GRADWATCH_DIR"] = stack.enter_context(tempfile.TemporaryDirectory())
         for name in options.models.split(","):
-            steps = options.steps if name != "gpt" else max(8, options.steps // 6)
+            steps = options.steps if not name.startswith("gpt") else max(8, options.steps // 6)
             if options.steps:
                 in_calls(name, callbacks(MODELS[name], steps, logs), logs)
             recordings = {"gradwatch": ours, **peers.recordings(logs), **watches}
@@ -85,9 +85,22 @@ def in_whole_steps(name: str, steps: Steps) -> None:
         calls, background = (statistics.median(part[other]) for part in (steps.calls, steps.background))
         print(
             f"{name:5} {other:24} {1e6 * extra:+8.0f} [{1e6 * low:+.0f}..{1e6 * high:+.0f}] us, {extra / plain:+.1%} "
-            f"(median step {of_median:+.1%}); calls {1e6 * calls:.0f} us; the rest {(extra - calls) / plain:+.1%}; "
-            f"other threads {1e6 * background:.0f} us of processor time"
+            f"(median step {of_median:+.1%}); calls {1e6 * calls:.0f} us, {calls / plain:.2%}; the rest "
+            f"{(extra - calls) / plain:+.1%}; processor time: this thread {_microseconds(steps.thread[other])}, "
+            f"others {1e6 * background:.0f} us"
         )
+    for other in steps.recorded:
+        if other != "gradwatch" and "gradwatch" in steps.recorded:
+            mine, theirs = steps.thread["gradwatch"], steps.thread[other]
+            low, middle, high = statistics.quantiles((a / b for a, b in zip(mine, theirs, strict=True)), n=4)
+            print(
+                f"{name:5} gradwatch/{other} {middle:.4f} [{low:.4f}..{high:.4f}] of whole steps in processor time of this thread"
+            )
+
+
+def _microseconds(seconds: Sequence[float]) -> str:
+    low, middle, high = (1e6 * part for part in statistics.quantiles(seconds, n=4))
+    return f"{middle:+.0f} [{low:+.0f}..{high:+.0f}] us"
 
 
 if __name__ == "__main__":

@@ -43,6 +43,9 @@ class Steps:
     extra: dict[str, list[float]] = field(default_factory=dict)
     """Mean of a block above that of the plain block before it."""
 
+    thread: dict[str, list[float]] = field(default_factory=dict)
+    """The same in processor time of the training thread, in whatever it does: calls, autograd hooks, colder caches."""
+
     calls: dict[str, list[float]] = field(default_factory=dict)
     """Of those, processor time in the training thread's calls: hooks of optimizer steps, and what the script calls after each step."""
 
@@ -90,14 +93,19 @@ def whole_steps(
             record()
         return time.perf_counter() - begun
 
-    def plain_block() -> float:
+    def timed_block(record: Callable[[], object] | None = None) -> tuple[list[float], float]:
+        begun = time.thread_time()
+        taken = [seconds(record) for _ in range(block)]
+        return taken, (time.thread_time() - begun) / block
+
+    def plain_block() -> tuple[float, float]:
         for _ in range(warm):
             seconds()
-        taken = [seconds() for _ in range(block)]
+        taken, thread = timed_block()
         steps.plain += taken
-        return statistics.fmean(taken)
+        return statistics.fmean(taken), thread
 
-    def recorded_block(name: str, recording: Recording, beside: float) -> None:
+    def recorded_block(name: str, recording: Recording, beside: float, thread_beside: float) -> None:
         calls = _Calls()
         record, end = recording(model, optimizer)
         calls.time_hooks()
@@ -107,16 +115,17 @@ def whole_steps(
                 seconds(record)
             calls.seconds = 0.0
             others = time.process_time() - time.thread_time()
-            taken = [seconds(record) for _ in range(block)]
+            taken, thread = timed_block(record)
             others = time.process_time() - time.thread_time() - others
         finally:
             end()
         steps.recorded.setdefault(name, []).extend(taken)
         steps.extra.setdefault(name, []).append(statistics.fmean(taken) - beside)
+        steps.thread.setdefault(name, []).append(thread - thread_beside)
         steps.calls.setdefault(name, []).append(calls.seconds / block)
         steps.background.setdefault(name, []).append(others / block)
 
     for _ in range(blocks):
         for name, recording in recordings.items():
-            recorded_block(name, recording, plain_block())
+            recorded_block(name, recording, *plain_block())
     return steps

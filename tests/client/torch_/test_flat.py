@@ -28,6 +28,11 @@ def clip_some(model: nn.Module, optimizer: torch.optim.Optimizer, chance: random
     nn.utils.clip_grad_norm_(list(model.parameters())[: chance.randint(1, 5)], 0.01)
 
 
+def clip_those_there(model: nn.Module, optimizer: torch.optim.Optimizer, chance: random.Random) -> None:
+    parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
+    nn.utils.clip_grad_norm_(parameters, chance.choice([1e-3, 1e9]))
+
+
 def clip_values(model: nn.Module, optimizer: torch.optim.Optimizer, chance: random.Random) -> None:
     nn.utils.clip_grad_value_(model.parameters(), 0.002)
 
@@ -78,7 +83,7 @@ def twice(model: nn.Module, optimizer: torch.optim.Optimizer, chance: random.Ran
 
 
 EVENTS: tuple[Event, ...] = (
-    clip, clip, clip_some, clip_values, clip_by_hand, ask, scale, lose, other_rate, replace, more, twice,
+    clip, clip, clip_some, clip_those_there, clip_values, clip_by_hand, ask, scale, lose, other_rate, replace, more, twice,
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from gradwatch.torch_ import straight
+from gradwatch.torch_.draft import Draft
 
 from .conftest import Watch, close, mlp, reference
 
@@ -69,24 +70,34 @@ def test_nothing_random_is_drawn_to_find_out() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("limit", [0, 1e-4, 3, 1e9, float("inf"), float("nan"), -1.0])
 @pytest.mark.parametrize("factor", [1.0, 0.0, 1e-25, 1e25, float("inf"), float("nan")])
+@pytest.mark.parametrize("missing", [(), (1,), (0, 3, 4)])
 def test_to_the_bit(
-    watch: Watch, counted: list[int], dtype: torch.dtype, limit: float, factor: float
+    watch: Watch,
+    counted: list[int],
+    dtype: torch.dtype,
+    limit: float,
+    factor: float,
+    missing: tuple[int, ...],
 ) -> None:
+    """Also where some of the parameters have no gradient."""
     theirs, ours = ([*made((70, 90), (), (3,), (0, 4), (5000,), dtype=dtype)] for _ in range(2))
     for parameters in (theirs, ours):
         assert parameters[2].grad is not None and parameters[0].grad is not None
         parameters[2].grad *= factor
         parameters[0].grad = parameters[0].grad.t().contiguous().t()
+        for k in missing:
+            parameters[k].grad = None
     expected = ORIGINAL(theirs, limit)
     watch(mlp())
     counted.clear()
     got = nn.utils.clip_grad_norm_(ours, limit)
-    assert counted == [5]
+    assert counted == [5 - len(missing)]
     assert got.dtype == expected.dtype and got.shape == expected.shape and not got.requires_grad
     np.testing.assert_array_equal(got.numpy(), expected.numpy())
     for a, b in zip(ours, theirs, strict=True):
-        assert a.grad is not None and b.grad is not None
-        assert a.grad.numpy().tobytes() == b.grad.numpy().tobytes()
+        assert (a.grad is None) == (b.grad is None)
+        if a.grad is not None and b.grad is not None:
+            assert a.grad.numpy().tobytes() == b.grad.numpy().tobytes()
 
 
 @pytest.mark.parametrize(
@@ -112,12 +123,9 @@ def test_calls_that_ask_for_nothing_else(
     assert straight.limit_of(([], *args), kwargs) == expected
 
 
-def _missing(parameters: list[nn.Parameter]) -> None:
-    parameters[1].grad = None
-
-
-def _first_missing(parameters: list[nn.Parameter]) -> None:
-    parameters[0].grad = None
+def _all_missing(parameters: list[nn.Parameter]) -> None:
+    for parameter in parameters:
+        parameter.grad = None
 
 
 def _half(parameters: list[nn.Parameter]) -> None:
@@ -136,9 +144,7 @@ def _with_a_graph(parameters: list[nn.Parameter]) -> None:
     parameters[1].grad = torch.ones(3).requires_grad_()
 
 
-@pytest.mark.parametrize(
-    "change", [_missing, _first_missing, _half, _mixed, _a_subclass, _with_a_graph, list.clear]
-)
+@pytest.mark.parametrize("change", [_all_missing, _half, _mixed, _a_subclass, _with_a_graph, list.clear])
 def test_what_is_not_plain_is_left_to_torch(
     watch: Watch, counted: list[int], change: Callable[[list[nn.Parameter]], None]
 ) -> None:
@@ -171,6 +177,53 @@ def test_a_torch_that_does_otherwise_clips_by_itself(
         optimizer.step()
         close(seen.norms(seen.frames[-1]), before)
     assert not counted
+
+
+def named(model: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+@pytest.mark.parametrize("chosen", [lambda model: list(model.parameters()), named, lambda m: named(m)[::-1]])
+def test_frozen_and_unused_parameters_do_not_stand_in_the_way(
+    watch: Watch, counted: list[int], chosen: Callable[[nn.Module], list[nn.Parameter]]
+) -> None:
+    """A frozen layer and an unused one: from the second step on all is known from the clip and taken in one go."""
+    model = mlp()
+    model.add_module("unused", nn.Linear(2, 2))
+    next(model.parameters()).requires_grad_(False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    _, seen = watch(model, optimizers=[optimizer], budget=0.0)
+    for _ in range(6):
+        optimizer.zero_grad()
+        list(model.children())[0](X).pow(2).mean().backward()
+        before = reference(model)
+        there = sum(parameter.grad is not None for parameter in model.parameters())
+        nn.utils.clip_grad_norm_(chosen(model), 1e-3)
+        after = reference(model)
+        optimizer.step()
+        frame = seen.frames[-1]
+        close(seen.norms(frame), before)
+        total = sum(norm**2 for norm in after.values()) ** 0.5
+        assert seen.number(frame, "global_grad_norm_clipped") == pytest.approx(total, rel=1e-5)
+        assert counted.pop() == there == len(before) < len(list(model.parameters()))
+    assert [isinstance(frame, Draft) for frame in seen.pending] == [True] + [False] * 5
+
+
+def test_a_gradient_that_comes_after_the_clip_is_measured(watch: Watch) -> None:
+    model = nn.ParameterList(made((4, 3), (3,)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    _, seen = watch(model, optimizers=[optimizer], budget=0.0)
+    for step in range(4):
+        for parameter, fresh in zip(model, made((4, 3), (3,)), strict=True):
+            parameter.grad = fresh.grad
+        model[1].grad = None
+        before = reference(model)
+        nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
+        if step > 1:
+            model[1].grad = torch.ones(3)
+            before["1"] = 3**0.5
+        optimizer.step()
+        close(seen.norms(seen.frames[-1]), before)
 
 
 def test_an_empty_gradient_has_norm_zero(watch: Watch) -> None:
