@@ -20,7 +20,7 @@ from torch import _utils as torch_utils
 from .catalog import local_part
 from .measured import Columns, Floats, Norms
 from .scalars import HostCopy
-from .squares import TINY, WHOLE, Numbers, by_rows, exact, sum_of_squares, tiny_norm, usual, vdot
+from .squares import TINY, WHOLE, Numbers, exact, sum_of_squares, tiny_norm, usual, vdot
 
 __all__ = ["Measurer", "Ref", "norms_of"]
 
@@ -40,6 +40,7 @@ _FEW: Final = 64
 _TINY_NORM: Final = math.sqrt(TINY)
 
 _NUMPY: Final = (torch.float32, torch.float64)
+_ALONE: Final = {torch.float32: "whole", torch.float64: "long"}
 _HALF: Final = (torch.float16, torch.bfloat16)
 _flatten: Final[Callable[[list[Tensor]], Tensor]] = torch_utils._flatten_dense_tensors
 _PLAIN: Final = (torch.Tensor, torch.nn.Parameter)
@@ -105,7 +106,7 @@ class _Plan:
             kept.append(i)
         if len(at["vectors"]) + len(at["small"]) < _FEW:
             for k in at["vectors"] + at["small"]:
-                at["whole" if _grad(refs[kept[k]]).dtype in _NUMPY else "odd"].append(k)
+                at[_ALONE.get(_grad(refs[kept[k]]).dtype, "odd")].append(k)
             at = {form: sorted(positions) for form, positions in at.items()} | {"vectors": [], "small": []}
         self._columns = columns[kept]
         self._vectors, self._small, self._whole, self._long, self._odd = (
@@ -143,9 +144,10 @@ class _Plan:
         if self._whole:
             _take(norms, self._whole_at, _read(self._whole), _views(self._whole))
         if self._long:
-            with np.errstate(all="ignore"):
-                squares = [by_rows(ref().grad.numpy()) for ref in self._long]
-            _take(norms, self._long_at, squares, _views(self._long))
+            views = [ref().grad.numpy() for ref in self._long]
+            if any(view.dtype.char not in "fd" for view in views):
+                raise _Misfit
+            _read_views(norms, self._long_at, views)
         if self._joined:
             self._read_joined(norms)
         if self._odd:
@@ -172,9 +174,9 @@ class _Plan:
 
 
 def _read(refs: Sequence[Ref]) -> list[float]:
-    """Sums of squares of gradients that need no rows."""
-    dot = vdot
-    return [float(dot(view := ref().grad.numpy(), view)) for ref in refs]
+    """Sums of squares of gradients in float32 that need no rows; a TypeError if one has another type by now."""
+    dot, number = vdot, np.float32.__float__
+    return [number(dot(view := ref().grad.numpy(), view)) for ref in refs]
 
 
 def _views(refs: Sequence[Ref]) -> Callable[[int], Numbers]:
@@ -219,7 +221,7 @@ def _form(grad: Tensor) -> str:
         return "vectors" if grad.dim() == 1 else "small"
     if not readable:
         return "odd"
-    return "whole" if size <= WHOLE[grad.element_size()] else "long"
+    return "whole" if size <= WHOLE and grad.dtype is torch.float32 else "long"
 
 
 def _on_one_device(grads: Sequence[Tensor], device: torch.device) -> bool:

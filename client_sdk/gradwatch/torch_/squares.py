@@ -35,8 +35,8 @@ def _longest_in_this_thread() -> int:
     return 65_536 if "openblas" in name and platform.machine().lower() in ("x86_64", "amd64") else _ROW
 
 
-WHOLE: Final = {4: _longest_in_this_thread(), 8: _ROW}
-"""By bytes of an element: up to so many of them ``numpy.vdot`` sums in one go."""
+WHOLE: Final = _longest_in_this_thread()
+"""Up to so many elements of float32 ``numpy.vdot`` sums in one go."""
 
 TINY: Final = 1e-28
 """A float32 sum of squares below this may have lost terms to underflow."""

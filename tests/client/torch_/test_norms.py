@@ -125,7 +125,10 @@ def test_a_gradient_may_change_its_form_between_steps() -> None:
     sparse = torch.sparse_coo_tensor(torch.tensor([[0, 2]]), torch.randn(2), (5,), check_invariants=True)
     for at, grad in [
         (0, None), (0, torch.randn(5)), (1, sparse), (1, torch.randn(5, dtype=torch.bfloat16)), (3, torch.randn(1)),
-        (2, torch.randn(9000, dtype=torch.float64)), (2, torch.randn(9000, requires_grad=True)), (2, None),
+        (2, torch.randn(9000, dtype=torch.float64)), (2, torch.randn(9000)), (2, torch.randn(9000).half()),
+        (2, torch.randn(90_000)), (2, torch.randn(90_000).half()), (2, torch.randn(90_000, dtype=torch.float64)),
+        (2, torch.randn(9000).half()), (2, torch.randn(9000)), (2, torch.randn(9000, dtype=torch.complex64)),
+        (2, torch.randn(9000)), (2, torch.randn(9000, requires_grad=True)), (2, None),
     ]:  # fmt: skip
         parameters[at].data = torch.empty(()) if grad is None else torch.empty(grad.shape, dtype=grad.dtype)
         parameters[at].grad = grad
