@@ -50,7 +50,7 @@ lint: $(INSTALLED)
 	@$(BIN)/ruff format --check .
 
 types: $(INSTALLED)
-	@for platform in linux win32 darwin; do $(BIN)/mypy --platform $$platform || exit 1; done
+	@printf '%s\n' linux win32 darwin | xargs -P 2 -I @ $(BIN)/mypy --platform @ --cache-dir .mypy_cache/@
 
 js: ## the browser code's pure parts, in Node
 	@node --test tests/js/

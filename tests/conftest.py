@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +11,25 @@ import pytest
 
 from gradwatch.shield import observe
 
-THREAD_GRACE_S = 5.0
+# For this process and those that it starts, before any of them loads torch: two workers on two processors leave nothing for more
+# threads, and threads that wait for one another take many times as long where a machine is busy.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+THREAD_GRACE_S = 20.0
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Each worker begins with its part of the slow tests, so that at the end none works on alone at a long one."""
+    workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    quick = [item for item in items if not item.get_closest_marker("slow")]
+    size = -(-len(items) // workers)
+    items.clear()
+    for worker in range(workers):
+        mine = slow[worker::workers]
+        items += mine + quick[: size - len(mine)]
+        del quick[: size - len(mine)]
+    items += quick
 
 
 @pytest.fixture(autouse=True)

@@ -82,7 +82,7 @@ def nginx(folder: Path, port: int, listen: int) -> Iterator[Proxy]:
         yield Proxy(port=listen, certificate=certificate)
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:

@@ -7,11 +7,13 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, Error, expect, sync_playwright
 
 from .harness import CHROMIUM_ARGS, WAIT_S, Server, Trainer, Watched
 
 LOG_TAIL = 4000
+HEARD_LINES = 80
+SCREENSHOT_MS = 10_000
 
 expect.set_options(timeout=WAIT_S * 1000)
 
@@ -31,18 +33,29 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed and isinstance(item, pytest.Function):
         for value in item.funcargs.values():
+            if isinstance(value, Browsers):
+                for number, browser in enumerate(value.made):
+                    report.sections += _told(browser, f"{item.name}-{number}")
             if isinstance(value, Trainer):
                 report.sections.append(("trainer log", value.log.read_text()[-LOG_TAIL:]))
             if isinstance(value, Server) and value.log.exists():
                 report.sections.append(("server log", value.log.read_text()[-LOG_TAIL:]))
-            if isinstance(value, Watched):
-                report.sections.append(("console", "\n".join(value.complaints)))
-                folder = value.server.folder
-                for number, page in enumerate(value.context.pages):
-                    path = folder / f"{item.name}-{number}.png"
-                    page.screenshot(path=path)
-                    report.sections.append(("screenshot", f"{page.url}: {path}"))
     return report
+
+
+def _told(browser: Watched, name: str) -> Iterator[tuple[str, str]]:
+    """What went wrong in the pages of a browser, and how each looks now."""
+    if browser.heard:
+        yield "pages and network", "\n".join(browser.heard[-HEARD_LINES:])
+    for number, page in enumerate(browser.context.pages):
+        path = browser.server.folder / f"{name}-{number}.png"
+        try:
+            page.screenshot(path=path, timeout=SCREENSHOT_MS)
+            state = page.evaluate("JSON.stringify(document.body.dataset)")
+        except Error as error:
+            yield "page", f"{page.url} shows nothing: {error}"
+        else:
+            yield "page", f"{page.url} {state}: {path}"
 
 
 @pytest.fixture(autouse=True)
@@ -101,20 +114,27 @@ def train(tmp_path: Path) -> Iterator[Callable[[Server, str], Trainer]]:
         trainer.finish()
 
 
+class Browsers:
+    """Makes browser contexts, and keeps them in ``made``."""
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self.made: list[Watched] = []
+
+    def __call__(self, server: Server, *, phone: bool = False, theme: str = "light") -> Watched:
+        size = {"width": 390, "height": 844} if phone else {"width": 1440, "height": 900}
+        context = self._browser.new_context(viewport=size, color_scheme=theme)  # type: ignore[arg-type]
+        self.made.append(Watched(context, server))
+        return self.made[-1]
+
+
 @pytest.fixture
 def watched(browser: Browser) -> Iterator[Callable[..., Watched]]:
     """Makes browser contexts whose console must stay silent."""
-    made: list[Watched] = []
-
-    def make(server: Server, *, phone: bool = False, theme: str = "light") -> Watched:
-        size = {"width": 390, "height": 844} if phone else {"width": 1440, "height": 900}
-        context = browser.new_context(viewport=size, color_scheme=theme)  # type: ignore[arg-type]
-        made.append(Watched(context, server))
-        return made[-1]
-
-    yield make
-    unexpected = [text for each in made for text in each.unexpected()]
-    for each in made:
+    browsers = Browsers(browser)
+    yield browsers
+    unexpected = [text for each in browsers.made for text in each.unexpected()]
+    for each in browsers.made:
         each.context.close()
     assert unexpected == []
 

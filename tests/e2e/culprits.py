@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,12 +13,12 @@ from playwright.sync_api import Locator, Page
 
 from ..benchmarks.health.cases import Case, record
 from ..benchmarks.health.replay import load
-from .harness import Server, until
+from .harness import WAIT_S, Server, frames, until
 from .wire import send, told
 
 SIZES = {"desk": {"width": 1440, "height": 900}, "phone": {"width": 390, "height": 844}}
-SETTLED_MS = 1500
-"""Longest wait for what a click brings."""
+GLANCE_S = 1.5
+"""What the first click brings is waited for so long; what is missing then may take the second one."""
 
 QUICK = (
     "backward_nan/mlp_adam-1",
@@ -25,6 +28,9 @@ QUICK = (
     "init_x8/mlp_sgd-1",
 )
 """Cases that are recorded in a second or two each, one of each sort."""
+
+
+LAYER_NAME = ".incident-path li:first-child button, .incident-body p button"
 
 
 @dataclass
@@ -81,10 +87,10 @@ def by_sentence(page: Page, url: str, culprit: Culprit) -> Search:
     page.goto(url)
     page.wait_for_selector("#norm path.js-line", state="attached")
     search = Search()
-    for target in (".strip-sentence button", ".incident-path li:first-child button, .incident-body p button"):
+    for target, wait in ((".strip-sentence button", GLANCE_S), (LAYER_NAME, WAIT_S)):
         page.locator(target).first.click()
         search.clicks += 1
-        search.missing = _settled(page, lambda: _missing(page, culprit))
+        search.missing = _settled(page, lambda: _missing(page, culprit), wait)
         if not search.missing:
             break
     return search
@@ -133,12 +139,10 @@ def in_view(page: Page, place: Locator) -> bool:
     return inside_x and box["y"] >= 0 and box["y"] + box["height"] <= size["height"]
 
 
-def _settled(page: Page, ask: Any) -> Any:
-    """The first empty answer, else the last one."""
-    for _ in range(SETTLED_MS // 50):
-        answer = ask()
-        if not answer:
-            return answer
+def _settled(page: Page, ask: Callable[[], list[str]], wait: float) -> list[str]:
+    """The first empty answer, else the last one after so many seconds."""
+    end = time.monotonic() + wait
+    while (answer := ask()) and time.monotonic() < end:
         page.wait_for_timeout(50)
     return answer
 
@@ -170,11 +174,13 @@ HOTTEST = """() => {
 }"""
 
 
-def _new_text(page: Page, place: Locator, said: str) -> str:
-    """What a visible line says, once it says something else than ``said``; "" if it never does."""
-    for _ in range(SETTLED_MS // 50):
-        if place.is_visible() and (text := place.inner_text()) != said:
-            return text
+def _origin(page: Page, chosen: str) -> str:
+    """The layer or group that the inspector names as the first, once it is another than ``chosen``; "" if it never is."""
+    place = page.locator("#inspector .origin")
+    end = time.monotonic() + WAIT_S
+    while time.monotonic() < end:
+        if place.is_visible() and (name := place.inner_text().rpartition(" first in ")[2]) != chosen:
+            return name
         page.wait_for_timeout(50)
     return ""
 
@@ -182,21 +188,22 @@ def _new_text(page: Page, place: Locator, said: str) -> str:
 def by_heat_map(page: Page, url: str, culprit: Culprit) -> Search:
     """Without the engine's help: the hottest cell, where its stretch began, and the layer inside that."""
     page.goto(url)
-    page.wait_for_selector("body[data-last-step]", state="attached")
+    page.wait_for_selector("body[data-drawn]", state="attached")
     page.locator(".heat-cells").scroll_into_view_if_needed()
     place = page.evaluate(HOTTEST)
     if place is None:
         return Search(missing=["a hot cell"])
     page.mouse.click(place["x"], place["y"])
     search = Search(clicks=1)
-    origin = page.locator("#inspector .origin")
-    said = ""
-    while search.clicks < 3:
-        said = _new_text(page, origin, said)
-        if not said:
+    name = ""
+    while search.clicks < 3 and name not in culprit.names:
+        frames(page)
+        name = _origin(page, name)
+        if not name:
             break
-        origin.click()
+        page.locator("#inspector .origin").click()
         search.clicks += 1
+        page.locator(f"#layers .legend-name[title^={json.dumps(name)}]").first.wait_for()
     title = page.locator("#layers .legend-name").first.get_attribute("title") or ""
     search.named = title.split(":")[0]
     text = page.locator("#readout b").text_content() or ""

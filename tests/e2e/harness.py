@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,12 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request, Response
 
 from gradwatch.links import fetch_code
 from gradwatch.protocol import auth
+from tests.ports import free_port
 
-WAIT_S = 20.0
+WAIT_S = 40.0
 """How long a condition may take at most; nothing waits so long when all is well."""
 
 CHROMIUM_ARGS = (
@@ -46,14 +46,6 @@ def until(ask: Callable[[], T], what: str) -> T:
         if time.monotonic() > deadline:
             raise AssertionError(f"waited in vain for {what}")
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Server:
@@ -196,13 +188,21 @@ def quiet_environment() -> dict[str, str]:
 
 
 class Watched:
-    """Pages of one browser context; what their consoles complain about is kept in ``complaints``."""
+    """Pages of one browser context; what their consoles complain about is kept in ``complaints``.
+
+    ``heard`` tells for a failed test's report, with seconds since the beginning, what went wrong in the pages and on the way
+    to the server: complaints, errors with their stacks, answers of 400 and above, and requests that got none.
+    """
 
     def __init__(self, context: BrowserContext, server: Server) -> None:
         self.context = context
         self.server = server
         self.complaints: list[str] = []
+        self.heard: list[str] = []
+        self._began = time.monotonic()
         self._allowed: list[re.Pattern[str]] = []
+        context.on("response", self._answered)
+        context.on("requestfailed", self._failed)
 
     def allow(self, pattern: str) -> None:
         """Complaints that match are part of the test."""
@@ -212,10 +212,9 @@ class Watched:
         """A page at ``path``, drawn if ``ready``."""
         page = self.context.new_page()
         page.set_default_timeout(WAIT_S * 1000)
-        page.on(
-            "console", lambda message: self._hear(message.type, f"{message.text} {message.location['url']}")
-        )
-        page.on("pageerror", lambda error: self._hear("error", str(error)))
+        page.on("console", self._said)
+        page.on("pageerror", lambda error: self._hear(str(error), f"{error.stack or error}"))
+        self._note(f"opens {path}")
         page.goto(path if path.startswith("http") else self.server.url + path)
         if ready:
             page.wait_for_selector("body[data-ready]", state="attached")
@@ -227,9 +226,24 @@ class Watched:
         self.allow(r"status of 401")
         return self.open(f"{path}#code={self.server.code()}")
 
-    def _hear(self, kind: str, text: str) -> None:
-        if kind in ("error", "warning"):
-            self.complaints.append(text)
+    def _said(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            text = f"{message.text} {message.location['url']}"
+            self._hear(text, f"console {message.type}: {text}")
+
+    def _hear(self, text: str, note: str) -> None:
+        self.complaints.append(text)
+        self._note(note)
+
+    def _answered(self, response: Response) -> None:
+        if response.status >= 400:
+            self._note(f"{response.status} {response.request.method} {response.url}")
+
+    def _failed(self, request: Request) -> None:
+        self._note(f"{request.failure} {request.method} {request.url}")
+
+    def _note(self, text: str) -> None:
+        self.heard.append(f"{time.monotonic() - self._began:7.2f} s  {text}")
 
     def unexpected(self) -> list[str]:
         """Complaints that the test didn't allow."""
@@ -244,3 +258,8 @@ def last_step(page: Page) -> int:
 def wait_for_step(page: Page, step: int) -> None:
     """Returns when the run page has painted ``step`` or a later one."""
     page.wait_for_function("step => Number(document.body.dataset.lastStep ?? -1) >= step", arg=step)
+
+
+def frames(page: Page) -> None:
+    """Returns when what was just done is on the page: the state is told in the next frame, and painted in the one after."""
+    page.evaluate("async () => { for (let i = 0; i < 3; i += 1) await new Promise(requestAnimationFrame); }")

@@ -31,7 +31,7 @@ def page(stage: Stage, watched: Watch) -> Page:
     owner = watched(stage)
     owner.sign_in().close()
     page = owner.open("/runs/one")
-    page.wait_for_selector("#norm path.js-line", state="attached")
+    page.wait_for_selector("body[data-drawn]", state="attached")
     return page
 
 
@@ -100,7 +100,7 @@ def test_a_layers_menu_begins_a_rule_about_it(page: Page) -> None:
 def test_the_holder_of_a_link_saves_pictures_and_makes_no_rules(stage: Stage, watched: Watch) -> None:
     made = stage.ask("POST", "/shares", {"run": "one", "others": ["two"]})
     page = watched(stage).open(made["url"])
-    page.wait_for_selector("#norm path.js-line", state="attached")
+    page.wait_for_selector("body[data-drawn]", state="attached")
     page.locator("#norm .chart-menu").click()
     expect(page.get_by_role("menuitem")).to_have_text(["Save as PNG", "Save as SVG"])
     page.keyboard.press("Escape")

@@ -7,11 +7,11 @@ import re
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from . import stories
-from .harness import Server, Watched, until
-from .wire import send
+from .harness import Server, Watched, frames, until
+from .wire import Wire, send
 
 
 @pytest.fixture(scope="session")
@@ -54,6 +54,36 @@ def test_the_step_inspector_tells_gains(owner: Watched, calm: str) -> None:
     expect(page.locator("#inspector .gain")).to_have_text(
         re.compile(r"Toward the input ×[\d.]+ per layer; largest jump ×")
     )
+
+
+def test_the_step_inspector_asks_again_while_nothing_comes(owner: Watched, server: Server) -> None:
+    owner.allow("status of 503")
+    story = stories.healthy("patient", 2, 300)
+    story.end = None
+    refusal = {"status": 503, "json": {"error": {"code": "busy", "message": "Come back later."}}}
+    nothing = {"json": {"steps": [], "times": [], "values": []}}
+    answers = [refusal, refusal, nothing]
+
+    def answer(route: Route) -> None:
+        if "from=299" not in route.request.url or not answers:
+            route.continue_()
+        else:
+            route.fulfill(**(answers[0] if held else answers.pop(0)))
+
+    held = True
+    owner.context.route("**/patient/values?*", answer)
+    with Wire(server, story) as wire:
+        wire.send(story.records())
+        page = drawn(owner, story.run_id)
+        where = page.locator("#inspector .panel-head .push")
+        expect(where).to_have_text("Come back later.")
+        page.evaluate("dispatchEvent(new Event('resize'))")
+        frames(page)
+        expect(where).to_have_text("Come back later.")
+        held = False
+        expect(page.locator("#inspector .inspector-rows li")).to_have_count(5)
+        expect(where).to_have_text("newest")
+    assert answers == []
 
 
 def test_the_depth_profile_shows_who_is_outside_its_normal_range(

@@ -164,7 +164,9 @@ def test_a_restart_in_the_middle_leaves_no_gap(
     trainer.finish()
     expect(page.locator(".run-age")).to_have_text("finished")
     compare_stored(own_server, trainer)
-    assert last_step(page) == trainer.steps()[-1]["step"]
+    last = trainer.steps()[-1]["step"]
+    wait_for_step(page, last)
+    assert last_step(page) == last
 
 
 def compare_stored(server: Server, trainer: Trainer) -> None:

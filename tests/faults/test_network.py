@@ -54,7 +54,7 @@ def trouble(proxy: Proxy, chance: random.Random) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600 if LONG else 180)
+@pytest.mark.timeout(3600 if LONG else 400)
 def test_whatever_happens_on_the_way_all_arrives_once(folder: Path, home: Path) -> None:
     chance = random.Random(3)
     with serving(folder) as server, Proxy(server.port) as proxy:
@@ -90,7 +90,7 @@ while True:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600 if LONG else 180)
+@pytest.mark.timeout(3600 if LONG else 400)
 def test_a_killed_trainer_loses_at_most_the_last_half_second(server: Running, home: Path) -> None:
     """Killed while nothing is acknowledged any more; the next run of the same user delivers what was spooled."""
     chance = random.Random(4)

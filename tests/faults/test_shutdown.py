@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from tests.faults.evidence import compare, record
-from tests.faults.test_server_killed import free_port, trainers
+from tests.faults.test_server_killed import trainers
+from tests.ports import free_port
 from tests.server.live_server import Page
 from tests.server.processes import serve, wait_for
 from websockets.exceptions import ConnectionClosed

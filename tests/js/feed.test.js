@@ -121,6 +121,26 @@ test("a refusal is kept as the server's sentence", async () => {
   assert.match(feed.error, /doesn't answer/);
 });
 
+test("after a refusal nothing is awaited, and the same may be asked again", async () => {
+  const { asked, requests, store } = server();
+  const feed = createFeed(store, "r", GROUPS, () => {});
+  feed.show({ from: 0, points: 100 });
+  assert.equal(feed.busy, true);
+  asked[0].onError("The server is busy.");
+  assert.equal(feed.busy, false);
+  feed.retry();
+  assert.equal(asked.length, 2);
+  asked[1].handler(viewOf([[1]]));
+  feed.retry();
+  assert.equal(asked.length, 2, "it was answered");
+  feed.show({ from: 1, to: 2, points: 100 });
+  requests[0].reject(new Error("The server doesn't answer."));
+  await settle();
+  feed.show({ from: 1, to: 2, points: 100 });
+  assert.equal(requests.length, 2);
+  assert.equal(feed.busy, true);
+});
+
 test("no rows, no question", () => {
   const { asked, store } = server();
   const feed = createFeed(store, "r", { statistic: "grad_norm", scope: "tensor", rows: [] }, () => {});

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { markAt, rowsOf } from "../../static/js/ui/incident_sparks.js";
+import { dueFor, markAt, rowsOf } from "../../static/js/ui/incident_sparks.js";
 
 const INCIDENT = { first_step: 600, origin: { tensor: "blocks.3.mlp.fc2.weight" } };
 const TENSORS = [{ name: "embed.weight", index: 0 }, { name: "blocks.3.mlp.fc2.weight", index: 7 }];
@@ -24,4 +24,18 @@ test("the mark stands where the curve has the step, with absent steps left out",
   view.flags.fill(0, 0, 4);
   assert.equal(markAt(view, 407), 0.5);
   assert.equal(markAt({ ...view, n: 0 }, 407), 1);
+});
+
+test("the curves are asked for when the incident's steps are there, the run has ended, or one more is known", () => {
+  const state = (last_step, more = {}) => ({ tensors: TENSORS, run: { last_step, state: "running", summary: { global_grad_norm: 1, loss: 2 }, ...more } });
+  assert.equal(dueFor(INCIDENT, state(599), { upTo: -1, curves: 0 }), false);
+  assert.equal(dueFor(INCIDENT, { ...state(600), tensors: [] }, { upTo: -1, curves: 0 }), false);
+  assert.equal(dueFor(INCIDENT, state(600), { upTo: -1, curves: 0 }), true);
+  const drawn = { upTo: 600, curves: 3 };
+  assert.equal(dueFor(INCIDENT, state(640), drawn), false);
+  assert.equal(dueFor(INCIDENT, state(640, { state: "failed" }), drawn), true);
+  assert.equal(dueFor(INCIDENT, state(651), drawn), true);
+  assert.equal(dueFor(INCIDENT, state(640), { upTo: 600, curves: 2 }), true);
+  assert.equal(dueFor(INCIDENT, state(900), { upTo: 651, curves: 3 }), false);
+  assert.equal(dueFor(INCIDENT, state(640, { state: "failed" }), { upTo: 640, curves: 3 }), false);
 });

@@ -70,3 +70,31 @@ test("nothing is asked after the end", () => {
   seams.go(500);
   assert.deepEqual(asked, []);
 });
+
+test("what got no answer is asked again, each time after a longer while, until something else is wanted", () => {
+  const seams = clock();
+  const asked = [];
+  let answers = false;
+  const pace = createPace((key) => (asked.push(`${key} ${seams.now()}`), answers || pace.again()), seams);
+  pace.want("a", 0);
+  seams.go(4000);
+  assert.deepEqual(asked, ["a 1", "a 501", "a 1501", "a 3501"]);
+  pace.want("b", 0);
+  seams.go(600);
+  assert.deepEqual(asked.slice(4), ["b 4001", "b 4501"]);
+  answers = true;
+  seams.go(60_000);
+  assert.deepEqual(asked.slice(6), ["b 5501"]);
+});
+
+test("a question that is due already isn't asked twice, and after the end none is", () => {
+  const { seams, asked, pace } = asking();
+  pace.want(1, 90);
+  pace.again();
+  seams.go(700);
+  assert.deepEqual(asked, [1]);
+  pace.again();
+  pace.stop();
+  seams.go(700);
+  assert.deepEqual(asked, [1]);
+});

@@ -40,7 +40,7 @@ from gradwatch_server.serving import _Server, bind
 from gradwatch_server.web.access import cookie_name
 from gradwatch_server.web.view_codec import View, decode_view
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 TRY_AGAIN = 1013
 """How a socket is closed whose client should come back later."""
 """Seconds after which a test gives up waiting; nothing is asserted about how long things take."""

@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from tests.faults.test_server_killed import free_port
 from tests.nginx import _wait, certify, program
+from tests.ports import free_port
 from tests.server.live_server import Running, serving
 from websockets.sync.client import connect
 
@@ -90,7 +90,7 @@ def documented_proxy(folder: Path, server: Running, listen: int) -> Iterator[tup
         yield f"localhost:{listen}", certificate
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def test_the_proxy_passes_pages_and_sockets(tmp_path: Path) -> None:

@@ -35,8 +35,10 @@ export function createFeed(store, run, { statistic, scope, rows = null }, onChan
     onChange(feed, true);
   }
 
+  /** The same question may be asked again: it was not answered. */
   function fail(message) {
     error = message;
+    asked = null;
     onChange(feed, true);
   }
 
@@ -109,6 +111,7 @@ export function createFeed(store, run, { statistic, scope, rows = null }, onChan
   function ask() {
     if (wanted === null || (rows !== null && rows.length === 0)) return;
     asked = { ...wanted, rows };
+    error = "";
     if (wanted.to === null) {
       request?.abort();
       subscribe();
@@ -157,6 +160,8 @@ export function createFeed(store, run, { statistic, scope, rows = null }, onChan
     },
     /** Asks again, after the run's columns changed. */
     refresh: ask,
+    /** Asks again what was not answered. */
+    retry: () => error !== "" && ask(),
     close() {
       request?.abort();
       endLive();

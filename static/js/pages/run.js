@@ -71,6 +71,7 @@ const side = parseFloat(getComputedStyle($("#heat .heat-body")).getPropertyValue
 pointsFor($("#norm").clientWidth - side - 60);
 // The heat map asks for its numbers in the moment that it knows its rows.
 const data = followRun(store, opened, { onTree: () => heat.arrange(), onColumns: () => model.refresh(), onCorrected: model.reread });
+live.on("connection", ({ state }) => state === "live" && model.retry());
 const address = followAddress(store, data.usualOpen);
 
 function showStep(step, node = null) {
@@ -89,7 +90,10 @@ function showAlert(alert) {
 
 /** A step of an incident, with the layer it is about. */
 function showPlace({ step, tensor }) {
-  showStep(step, store.get().tree?.nodes.get(`t:${tensor}`) ?? null);
+  const { tree } = store.get();
+  showStep(step, tree?.nodes.get(`t:${tensor}`) ?? null);
+  // Chosen before the names have come: the layer is shown with them.
+  if (tree === null && tensor) store.set({ picked: `t:${tensor}` });
 }
 
 function showIncident(incident) {

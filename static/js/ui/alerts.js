@@ -56,12 +56,14 @@ export function withAlert(alerts, alert) {
 export function followAlerts(store, { run = "" } = {}) {
   const { api, live } = store.get();
   let arrived = [];
+  let turn = 0;
   const load = async () => {
     arrived = [];
+    const mine = ++turn;
     try {
       const { alerts } = await api.get("/alerts", { run });
       // What an event told while the answer was under way is newer than the answer.
-      store.set({ alerts: arrived.reduce(withAlert, alerts) });
+      if (mine === turn) store.set({ alerts: arrived.reduce(withAlert, alerts) });
     } catch (error) {
       if (error.status !== 401) toastError(error);
     }

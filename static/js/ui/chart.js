@@ -40,6 +40,7 @@ export function mount(element, store, model, options) {
   let cost = 0;
   let plotly = null;
   let painted = -1;
+  let drawn = false;
 
   function measure() {
     const style = getComputedStyle(plot);
@@ -104,6 +105,7 @@ export function mount(element, store, model, options) {
       font: token("--font"),
     });
     cost = performance.now() - started;
+    drawn = true;
     painted = shown.reduce((step, { feed }) => Math.max(step, feed.window?.lastStep ?? -1), -1);
   }
 
@@ -181,7 +183,7 @@ export function mount(element, store, model, options) {
     /** The step up to which the drawn lines go, -1 before the first drawing. */
     painted: () => painted,
     /** Whether Plotly has drawn it. */
-    drawn: () => cost > 0,
+    drawn: () => drawn,
     box,
     plot,
     /** Height of a value on the canvas in CSS pixels, and back. */

@@ -41,6 +41,7 @@ export function mount(element, store, model, { onPick, onOpen, onMenu, onLoaded 
   let palette = null;
   let paletteKey = "";
   let more = null;
+  let drawnTo = -1;
 
   function measure() {
     const style = getComputedStyle(body);
@@ -227,6 +228,7 @@ export function mount(element, store, model, { onPick, onOpen, onMenu, onLoaded 
     draw(scene) {
       arrange();
       paintCells(scene);
+      drawnTo = Math.max(groups.feed.window?.lastStep ?? -1, tensors.feed.window?.lastStep ?? -1);
       paintOverlay(scene);
     },
     drawOverlay: paintOverlay,
@@ -235,7 +237,7 @@ export function mount(element, store, model, { onPick, onOpen, onMenu, onLoaded 
     /** Whether cells are still to come: names, numbers or what is normal. */
     awaited: () => rows.length === 0 || [groups, tensors].some(({ feed, overview }) => feed.busy || overview.busy),
     /** The step up to which the drawn cells go. */
-    lastStep: () => Math.max(groups.feed.window?.lastStep ?? -1, tensors.feed.window?.lastStep ?? -1),
+    lastStep: () => drawnTo,
     /** The rows that stand in the tree, none before the numbers of all of them are there. */
     rows: () => (rows.every((row) => sourceOf(row).ready) ? rows : []),
     /** The chosen colouring's value of a node at a step, "" where norm and deviation say it. */

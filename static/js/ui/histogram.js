@@ -36,6 +36,7 @@ export function mount(element, store) {
   }
 
   async function load(key) {
+    if (store.get().connection?.state === "lost") return pace.again();
     const [row, step] = key.split(":").map(Number);
     askedRow = row;
     request?.abort();
@@ -48,7 +49,10 @@ export function mount(element, store) {
       shown = { tensor: tensors[row], found, limit, step };
       paint();
     } catch (error) {
-      if (error.name !== "AbortError" && error.status !== 0) setText(text, error.message);
+      if (error.name === "AbortError") return;
+      // A lost server shows in the header.
+      if (error.status !== 0) setText(text, error.message);
+      pace.again();
     }
   }
 

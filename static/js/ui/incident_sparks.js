@@ -2,6 +2,7 @@
 //
 //   mount(element, store, incident)      fills the element; it may be thrown away at any time
 //   rowsOf(incident, state) -> [{label, title, query, log}]   pure
+//   dueFor(incident, state, drawn) -> boolean                 pure: whether what was drawn, `{upTo, curves}`, should be asked for again
 //   markAt(view, step) -> 0..1           pure: how far along the curve a step stands
 
 import { PRESENT } from "../core/codec.js";
@@ -28,6 +29,16 @@ export function rowsOf(incident, { tensors, run }) {
   ].filter(Boolean);
 }
 
+const NOTHING = { upTo: -1, curves: 0 };
+
+/** Once the steps after the incident are there, or the run ended before; and when there is a curve more. */
+export function dueFor(incident, { run, tensors }, drawn) {
+  if (tensors.length === 0 || run.last_step < incident.first_step) return false;
+  if (rowsOf(incident, { run, tensors }).length > drawn.curves) return true;
+  const { to } = stretchOf(incident);
+  return drawn.upTo < Math.min(to, run.last_step) && (run.last_step >= to || run.state !== "running");
+}
+
 export function markAt(view, step) {
   let before = 0;
   let all = 0;
@@ -41,21 +52,24 @@ export function markAt(view, step) {
 
 export function mount(element, store, incident) {
   const { to } = stretchOf(incident);
-  const enough = ({ run, tensors }) => tensors.length > 0 && run.last_step >= incident.first_step;
-  let upTo = -1;
+  let drawn = NOTHING;
 
   async function load() {
     const { api, run, tensors } = store.get();
-    upTo = run.last_step;
+    const upTo = run.last_step;
     const rows = rowsOf(incident, { run, tensors });
+    const mine = { upTo, curves: rows.length };
+    drawn = mine;
     try {
       const views = await Promise.all(rows.map(({ query }) => api.series(run.id, query)));
+      if (drawn !== mine) return;
       const shown = rows.map((row, i) => curve(row, views[i], incident.first_step));
       const { from } = stretchOf(incident);
       const words = `Steps ${formatCount(from)} to ${formatCount(Math.min(to - 1, upTo))}; the line is step ${formatCount(incident.first_step)}.`;
       element.replaceChildren(...shown, el("p", { class: "muted small" }, words));
     } catch (error) {
-      // A lost server shows in the header; the sentences below stand without the curves.
+      // A lost server shows in the header; the sentences below stand without the curves, which are asked for again.
+      if (drawn === mine) drawn = NOTHING;
       if (error.status === undefined) throw error;
     } finally {
       element.removeAttribute("data-loading");
@@ -64,9 +78,9 @@ export function mount(element, store, incident) {
 
   const stop = store.subscribe((state, changed) => {
     if (!element.isConnected) stop();
-    else if ((changed.has("run") || changed.has("tensors")) && enough(state) && (upTo < 0 || (upTo < to && state.run.last_step >= to))) load();
+    else if (["run", "tensors", "connection"].some((key) => changed.has(key)) && dueFor(incident, state, drawn)) load();
   });
-  if (enough(store.get())) load();
+  if (dueFor(incident, store.get(), drawn)) load();
 }
 
 function curve({ label, title, log }, view, step) {

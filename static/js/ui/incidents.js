@@ -19,12 +19,18 @@ const REST_MS = 4000;
 
 export function followIncidents(store, { run, onLoaded }) {
   const { api, live } = store.get();
+  /** What events have told since the newest question: newer than its answer. */
   let arrived = [];
+  let judged = null;
+  let turn = 0;
   const load = async () => {
     arrived = [];
+    judged = null;
+    const mine = ++turn;
     try {
       const { incidents, health, kinds } = await api.get(`/runs/${encodeURIComponent(run)}/incidents`);
-      store.set({ kinds, incidents: arrived.reduce(withIncident, incidents), health: health ?? store.get().health ?? null });
+      if (mine !== turn) return;
+      store.set({ kinds, incidents: arrived.reduce(withIncident, incidents), health: judged ?? health ?? store.get().health ?? null });
       onLoaded();
     } catch (error) {
       if (error.status !== 401 && error.status !== 403) toastError(error);
@@ -33,7 +39,10 @@ export function followIncidents(store, { run, onLoaded }) {
   const stops = [
     live.on("event", (event) => {
       if (event.run !== run) return;
-      if (event.kind === "health") store.set({ health: event.data });
+      if (event.kind === "health") {
+        judged = event.data;
+        store.set({ health: judged });
+      }
       if (event.kind === "incident") {
         arrived.push(event.data);
         store.set({ incidents: withIncident(store.get().incidents ?? [], event.data) });

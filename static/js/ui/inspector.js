@@ -71,6 +71,8 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin, o
   const pace = createPace(load);
   let values = null;
   let began = null;
+  /** Why there are no values of the step asked for last, "" when there are. */
+  let problem = "";
 
   /** The exact values of one step, null when the run has none there. */
   async function valuesAt(step, signal) {
@@ -82,22 +84,32 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin, o
   }
 
   async function load(step) {
+    // A lost server shows in the header; it is asked when it is back.
+    if (store.get().connection?.state === "lost") return pace.again();
     request?.abort();
     request = new AbortController();
     const { signal } = request;
     try {
       const [row, before, normals] = await Promise.all([valuesAt(step, signal), valuesAt(step - EARLIER, signal), normalsOf(step, signal)]);
-      if (row === null) return;
+      if (row === null) return unanswered("no norms at this step", store.get().run.state === "running");
+      problem = where.title = "";
       values = { step, row, before, normals };
       paint();
       onValues();
       await batch.show(step, signal);
     } catch (error) {
-      // A lost server shows in the header.
-      if (error.name !== "AbortError" && error.status !== 0) setText(where, error.message);
+      if (error.name !== "AbortError") unanswered(error.status === 0 ? "" : error.message, true);
     } finally {
       if (!signal.aborted) setAttribute(element, "data-loading", null);
     }
+  }
+
+  /** Says why nothing came; what may still come is asked for again. */
+  function unanswered(text, again) {
+    problem = text;
+    where.title = text;
+    if (text !== "") setText(where, text);
+    if (again) pace.again();
   }
 
   function draw({ cursor, newest }) {
@@ -105,7 +117,7 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin, o
     const { tensors, tree } = store.get();
     list.style.setProperty("--rows", String(Math.min(TOP, tensors.length)));
     setText(title, step >= 0 ? `At step ${formatCount(step)}` : "At step");
-    setText(where, cursor === null ? "newest" : "");
+    setText(where, problem || (cursor === null ? "newest" : ""));
     began = step >= 0 ? firstUnusual(step) : null;
     setText(origin, began ? `Unusual since step ${formatCount(began.step)}, first in ${began.row.name}` : "");
     origin.hidden = !began;

@@ -18,10 +18,13 @@ export function whereText(rule) {
 
 export function mount(element, store) {
   const { api, live } = store.get();
+  let turn = 0;
+  /** Saving asks, and so does the news of it: the newest question's answer stands. */
   const load = async () => {
+    const mine = ++turn;
     try {
       const { rules } = await api.get("/rules");
-      store.set({ rules });
+      if (mine === turn) store.set({ rules });
     } catch (error) {
       toastError(error);
     }

@@ -34,6 +34,7 @@ export function mount(element, store, { onStep }) {
   const stopped = new AbortController();
   let known = null;
   let early = false;
+  let turn = 0;
 
   function item(action) {
     const who = action.by === "author" ? "by hand" : action.reason;
@@ -49,13 +50,16 @@ export function mount(element, store, { onStep }) {
 
   async function load() {
     const { api, run } = store.get();
+    const mine = ++turn;
     try {
       const { actions } = await api.get(`/runs/${run.id}/actions`, { limit: MOST }, { signal: stopped.signal });
+      if (mine !== turn) return;
       early = actions.some(({ effect }) => effect.verdict === "too early");
       list.replaceChildren(...actions.map(item));
       element.hidden = actions.length === 0;
     } catch (error) {
-      // A lost server shows in the header.
+      // A lost server shows in the header; the next mark or the next turn asks again.
+      known = null;
       if (error.name !== "AbortError" && error.status !== 0) throw error;
     }
   }
@@ -67,7 +71,7 @@ export function mount(element, store, { onStep }) {
     load();
   }
 
-  const timer = setInterval(() => early && !document.hidden && load(), AGAIN_MS);
+  const timer = setInterval(() => (early || known === null) && !document.hidden && load(), AGAIN_MS);
   const stop = store.subscribe((_, changed) => changed.has("marks") && look());
   look();
   return {

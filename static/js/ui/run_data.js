@@ -14,6 +14,11 @@ export function followRun(store, opened, { onTree, onColumns, onCorrected }) {
   const id = store.get().run.id;
   const path = `/runs/${encodeURIComponent(id)}`;
   let usual = null;
+  /** Questions about each thing so far: only the newest one's answer counts. */
+  const turns = { run: 0, tensors: 0, marks: 0 };
+  /** What events have told since the run was asked about: newer than the answer. */
+  let told = {};
+  let marked = [];
   if (boot.layers) takeTensors(boot.layers);
 
   async function quietly(work) {
@@ -26,8 +31,10 @@ export function followRun(store, opened, { onTree, onColumns, onCorrected }) {
 
   const loadRun = () =>
     quietly(async () => {
+      told = {};
+      const turn = ++turns.run;
       const { run, segments, statistics } = await api.get(path);
-      store.set({ run: { ...store.get().run, ...run }, segments, statistics });
+      if (turn === turns.run) store.set({ run: { ...store.get().run, ...run, ...told }, segments, statistics });
     });
 
   function takeTensors({ tensors, groups }) {
@@ -40,14 +47,19 @@ export function followRun(store, opened, { onTree, onColumns, onCorrected }) {
 
   const loadTensors = () =>
     quietly(async () => {
-      takeTensors(await api.get(`${path}/tensors`));
+      const turn = ++turns.tensors;
+      const answer = await api.get(`${path}/tensors`);
+      if (turn !== turns.tensors) return;
+      takeTensors(answer);
       onTree();
     });
 
   const loadMarks = () =>
     quietly(async () => {
+      marked = [];
+      const turn = ++turns.marks;
       const { marks } = await api.get(`${path}/marks`);
-      store.set({ marks });
+      if (turn === turns.marks) store.set({ marks: withMarks(marks, marked) });
     });
 
   const loadRules = () =>
@@ -61,10 +73,15 @@ export function followRun(store, opened, { onTree, onColumns, onCorrected }) {
     for (const load of [loadTensors, loadRun, loadMarks, loadRules]) load();
   }
 
+  function patch(data) {
+    Object.assign(told, data);
+    store.set({ run: { ...store.get().run, ...data } });
+  }
+
   const on = {
-    status: (data) => store.set({ run: { ...store.get().run, ...data } }),
+    status: patch,
     run: (data) => {
-      store.set({ run: { ...store.get().run, ...data } });
+      patch(data);
       loadRun();
     },
     schema: () => {
@@ -72,7 +89,8 @@ export function followRun(store, opened, { onTree, onColumns, onCorrected }) {
       loadTensors().then(onColumns);
     },
     mark: (data) => {
-      store.set({ marks: [...(store.get().marks ?? []), data] });
+      marked.push(data);
+      store.set({ marks: withMarks(store.get().marks ?? [], [data]) });
       if (data.kind === "corrected") onCorrected(data.step, data.data.to + 1);
     },
     rule: loadRules,
@@ -91,3 +109,11 @@ export function followRun(store, opened, { onTree, onColumns, onCorrected }) {
     destroy: () => stops.forEach((stop) => stop()),
   };
 }
+
+/** `marks` and those of `more` that are not among them: an event may tell of a mark that an answer held already. */
+export function withMarks(marks, more) {
+  const known = new Set(marks.map(textOf));
+  return [...marks, ...more.filter((mark) => !known.has(textOf(mark)))];
+}
+
+const textOf = ({ step, time, kind, data }) => JSON.stringify([step, time, kind, data]);

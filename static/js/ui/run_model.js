@@ -97,6 +97,10 @@ export function createModel(store, onNumbers, onAnswers) {
     refresh() {
       for (const { feed } of feeds.values()) feed.refresh();
     },
+    /** Asks again for what was not answered, when the server is back. */
+    retry() {
+      for (const { feed } of feeds.values()) feed.retry();
+    },
     /** Asks again for what holds any step of [from, to). */
     reread(from, to) {
       for (const { feed } of feeds.values()) if (feed.holds(from, to)) feed.refresh();

@@ -54,7 +54,8 @@ export function mount(element, store) {
       curve.draw(points);
       setText(value, points.length > 0 ? text(points.at(-1).value) : "");
     } catch (error) {
-      // A run that has just begun may not have it yet; a lost server shows in the header.
+      // A run that has just begun may not have it yet; a lost server shows in the header. The next turn asks again.
+      drawnAt = null;
       if (error.name !== "AbortError" && ![0, 404].includes(error.status)) throw error;
     }
   }

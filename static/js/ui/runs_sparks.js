@@ -24,7 +24,8 @@ export function createSparks(store, rows) {
       const view = await api.series(id, { statistic, scope: "run", rows: [0], points: POINTS }, { signal: stopped.signal });
       rows.get(id)?.spark(kind, pointsOf(view, plane));
     } catch (error) {
-      // A run without this statistic has no such curve; a lost server shows in the header.
+      // A run without this statistic has no such curve; a lost server shows in the header, and the next turn asks again.
+      if (error.status !== 404) drawnAt.delete(id);
       if (error.name !== "AbortError" && ![0, 404].includes(error.status)) throw error;
     }
   }

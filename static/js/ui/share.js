@@ -122,10 +122,13 @@ export function mountShares(element, store, { run = "", names = new Map() } = {}
   const { api, live } = store.get();
   const list = el("ul", { class: "share-list", "aria-label": "Links" });
   element.append(list);
+  let turn = 0;
+  /** Making a link asks, and so does the news of it: the newest question's answer stands. */
   const load = async () => {
+    const mine = ++turn;
     try {
       const { shares } = await api.get("/shares", { run });
-      draw(list, shares, { api, names, run, reload: load });
+      if (mine === turn) draw(list, shares, { api, names, run, reload: load });
     } catch (error) {
       toastError(error);
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from tests.ports import free_port
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
@@ -129,10 +129,7 @@ def in_process(rank: int, port: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_ranks_send_parts_that_make_a_whole(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(in_process, args=(port, str(tmp_path)), nprocs=2)
+    mp.spawn(in_process, args=(free_port(), str(tmp_path)), nprocs=2)
     assert {path.name for path in tmp_path.iterdir()} == {
         f"{name} {rank}" for name in SCENARIOS for rank in (0, 1)
     }

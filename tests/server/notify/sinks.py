@@ -12,7 +12,9 @@ from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-PATIENCE = 20.0
+from tests.ports import free_port
+
+PATIENCE = 60.0
 
 
 @dataclass
@@ -95,13 +97,9 @@ class SmtpSink:
 @contextlib.contextmanager
 def smtp_sink() -> Iterator[SmtpSink]:
     """An SMTP server on a free port."""
-    import socket
-
     from aiosmtpd.controller import Controller
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     sink = SmtpSink(port)
     controller = Controller(sink, hostname="127.0.0.1", port=port)
     controller.start()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,16 +12,11 @@ import numpy as np
 import pytest
 from tests.client.proxy import Proxy as Forward
 from tests.nginx import PREFIX, Proxy, nginx
+from tests.ports import free_port
 from tests.server.live_server import PATIENCE, Page, Running, Trainer, batch, hello, schema, serving
 from websockets.exceptions import InvalidStatus
 
 from gradwatch.links import fetch_code
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Through(Running):

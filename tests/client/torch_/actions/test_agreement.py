@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from tests.ports import free_port
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -118,10 +118,7 @@ def in_process(rank: int, port: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_ranks_do_the_same_on_the_same_step(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(in_process, args=(port, str(tmp_path)), nprocs=2)
+    mp.spawn(in_process, args=(free_port(), str(tmp_path)), nprocs=2)
     assert len(list(tmp_path.iterdir())) == 4
 
 
