@@ -57,8 +57,10 @@ class Episode:
         return self.age <= 60 or recovered or loss.ago(0, 20) < 0.95 * loss.ago(40, 20)
 
     def _idle(self, loss: LossTrack) -> bool:
-        """Whether it has stood where a run begins for twice as long as this one took to leave that place at first."""
-        return 0 < 2 * loss.fell_at < self.age and self.age > 20 and loss.near > 0.8 * loss.start
+        """Whether it stands where a run begins, for twice as long as this one took to leave that place at first, and falls no
+        more."""
+        long = 0 < 2 * loss.fell_at < self.age and loss.near > 0.8 * loss.start
+        return long and not loss.ago(0, 15) < 0.95 * loss.ago(15, 15)
 
     def lasting(self, loss: LossTrack) -> bool:
         """Whether the loss still stands clearly above what it was before, whatever its baseline has learnt since."""
