@@ -20,13 +20,18 @@ _KEPT: Final = 512
 """Batches kept: an incident is heard of some steps after it opened, the more the faster the steps are."""
 
 _MOST_IDS: Final = 4_096
+"""Ids of one step that are told, of all ranks together as far as each may tell :data:`_LEAST_IDS`."""
+
+_LEAST_IDS: Final = 64
 _MARK_BYTES: Final = 256 * 1024
 
 
 class Flight:
     """A ring of batches. :meth:`note` is called in the training thread and costs one append; the rest in the sender's."""
 
-    def __init__(self) -> None:
+    def __init__(self, rank: int = 0, ranks: int = 1) -> None:
+        self._rank = rank
+        self._most = max(_MOST_IDS // max(ranks, 1), _LEAST_IDS)
         self._ring: deque[tuple[int, Any]] = deque(maxlen=_KEPT)
         self._told: set[str] = set()
 
@@ -42,8 +47,9 @@ class Flight:
         return first
 
     def marks(self, incident: Incident) -> Iterator[dict[str, Any]]:
-        """What to tell of the batches before ``incident`` opened: ``{incident, batches: [{step, ids, count}]}``, one or several
-        of at most about 256 KiB. ``ids`` are the first 4,096 of ``count``; those of one step's micro-batches are joined."""
+        """What to tell of the batches before ``incident`` opened: ``{incident, rank, batches: [{step, ids, count}]}``, one or
+        several of at most about 256 KiB. ``ids`` are the first 4,096 of ``count``, divided by the number of ranks; those of one
+        step's micro-batches are joined."""
         steps: dict[int, list[Any]] = {}
         for step, ids in list(self._ring):
             steps.setdefault(step, []).append(ids)
@@ -55,15 +61,15 @@ class Flight:
         size = 0
         for step in chosen:
             ids = [one for batch in steps[step] for one in _flat(batch)]
-            told = {"step": step, "ids": [_short(one) for one in ids[:_MOST_IDS]], "count": len(ids)}
+            told = {"step": step, "ids": [_short(one) for one in ids[: self._most]], "count": len(ids)}
             length = len(json.dumps(told))
             if batches and size + length > _MARK_BYTES:
-                yield {"incident": incident.id, "batches": batches}
+                yield {"incident": incident.id, "rank": self._rank, "batches": batches}
                 batches, size = [], 0
             batches.append(told)
             size += length
         if batches:
-            yield {"incident": incident.id, "batches": batches}
+            yield {"incident": incident.id, "rank": self._rank, "batches": batches}
 
 
 def _flat(ids: Any) -> list[Any]:

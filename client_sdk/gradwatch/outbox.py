@@ -13,6 +13,7 @@ from typing import Any
 
 from .frames import Frame, PendingFrame
 from .protocol import Statistic, Tensor
+from .protocol.messages import FLIGHT_MARK
 
 __all__ = ["FramesOnly", "MarkPoint", "Outbox", "ReadyFrame", "ScalarPoint"]
 
@@ -162,10 +163,13 @@ class Outbox:
 
 
 class FramesOnly(Outbox):
-    """What a rank beside the first sends: what it measured. What scripts log and mark there, the first rank says too."""
+    """What a rank beside the first sends: what it measured, and which samples it saw. What scripts log and mark there, the
+    first rank says too."""
 
     def put_scalar(self, point: ScalarPoint) -> None:
         """Leaves it out."""
 
     def put_mark(self, mark: MarkPoint) -> None:
-        """Leaves it out."""
+        """Leaves it out, but for the flight recorder's."""
+        if mark.kind == FLIGHT_MARK:
+            super().put_mark(mark)

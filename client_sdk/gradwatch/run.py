@@ -16,7 +16,7 @@ from .flight import AFTER, Flight
 from .links import NoLinks
 from .masks import plain
 from .outbox import MarkPoint, Outbox, ScalarPoint
-from .protocol.messages import EndState, Incident
+from .protocol.messages import FLIGHT_MARK, EndState, Incident
 from .recorder import Recorder
 from .sender import Ending, SenderThread
 from .shield import Shield
@@ -113,6 +113,7 @@ class Run:
         read: Callable[[Any], float | Callable[[], float] | None] = read_number,
         clock: Callable[[], float] = time.time,
         judge: JudgeLike | None = None,
+        flight: Flight | None = None,
     ) -> None:
         self.id = id
         self.name = name
@@ -129,7 +130,7 @@ class Run:
         self._capture: CaptureLike | None = None
         self._recorder = Recorder(outbox)
         self._note: tuple[EndState, str, int | None] | None = None
-        self._flight = Flight()
+        self._flight = flight or Flight()
         self._told: set[str] = set()
         self._actors = Actors(shield)
         self._ended = False
@@ -314,7 +315,7 @@ class Run:
             return
         with self._shield.guard("the flight recorder"):
             for data in self._flight.marks(incident):
-                self._outbox.put_mark(MarkPoint(max(incident.step, 0), self._clock(), "flight", data))
+                self._outbox.put_mark(MarkPoint(max(incident.step, 0), self._clock(), FLIGHT_MARK, data))
             if capture is not None:
                 capture.look_closely(AFTER)
 

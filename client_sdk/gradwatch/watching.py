@@ -16,6 +16,7 @@ from .connection import Connection, in_thread
 from .console import Console, Silence, is_interactive
 from .delivery import deliver_leftovers
 from .exits import EXITS
+from .flight import Flight
 from .frames import PendingFrame
 from .given import models_in, reader
 from .identity import first_step, identify
@@ -278,6 +279,7 @@ class _Parts:
             finish_timeout=self.settings.finish_timeout,
             read=reader(),
             judge=judge,
+            flight=Flight(self.place.rank, self.place.world),
         )
         if self._captured is not None:
             self._captured.attach()

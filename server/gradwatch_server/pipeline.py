@@ -13,8 +13,8 @@ from typing import Any, Final, Protocol
 
 from gradwatch.errors import GradwatchError
 from gradwatch.protocol import Heartbeat, Hello, Record
+from gradwatch.protocol.messages import FLIGHT_MARK
 
-from .flight import FLIGHT_MARK
 from .hub import Event, Hub, Update
 from .models import GroupInfo, Run, RunMark, StoredBlock, TensorInfo
 from .plain import PRIVATE, run_plain, status_plain

@@ -23,6 +23,7 @@ from gradwatch.outbox import MarkPoint
 from gradwatch.packer import Packer
 from gradwatch.protocol import Batch, Bye, Hello, Mark, Record, Schema, Statistic, Tensor
 from gradwatch.protocol.histogram import wide
+from gradwatch.protocol.messages import FLIGHT_MARK
 
 from .errors import StreamFenced
 from .health_past import declared
@@ -313,8 +314,9 @@ def _changes(group: _Group, frames: Sequence[Frame]) -> Iterator[MarkPoint]:
 
 
 def _mark_of(rank: int, stream: str, record: Record, now: float) -> MarkPoint | None:
-    """The mark that a rank's record puts into the run: the first rank's marks, and what each rank holds."""
-    if isinstance(record, Mark) and rank == MAIN_RANK:
+    """The mark that a rank's record puts into the run: the first rank's marks (its flight recorder's, like those of the others,
+    are stored with its own stream), and what each rank holds."""
+    if isinstance(record, Mark) and rank == MAIN_RANK and record.kind != FLIGHT_MARK:
         return MarkPoint(record.step, record.time, record.kind, record.data)
     if not isinstance(record, Schema) or record.tensors is None:
         return None

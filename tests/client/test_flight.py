@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from gradwatch.flight import BEFORE, Flight
-from gradwatch.protocol.messages import Incident
+from gradwatch.outbox import FramesOnly, MarkPoint
+from gradwatch.protocol.messages import FLIGHT_MARK, Incident
 
 
 def incident(step: int, opened: int, **fields: Any) -> Incident:
@@ -68,6 +69,22 @@ def test_much_is_told_in_several_marks_of_bounded_size() -> None:
     assert [one["step"] for mark in marks for one in mark["batches"]] == list(range(50))
     assert all(one["count"] == 10_000 and len(one["ids"]) == 4_096 for m in marks for one in m["batches"])
     assert max(len(json.dumps(mark)) for mark in marks) < 1024**2 and len(marks) == 50
+
+
+def test_many_ranks_share_the_ids_of_a_step_but_each_tells_some() -> None:
+    for ranks, most in ((1, 4_096), (4, 1_024), (1_000, 64)):
+        flight = Flight(rank=ranks - 1, ranks=ranks)
+        flight.note(0, range(10_000))
+        (mark,) = flight.marks(incident(0, 0))
+        assert mark["rank"] == ranks - 1
+        assert (len(mark["batches"][0]["ids"]), mark["batches"][0]["count"]) == (most, 10_000)
+
+
+def test_a_rank_beside_the_first_sends_its_batches_and_no_other_mark() -> None:
+    outbox = FramesOnly()
+    outbox.put_mark(MarkPoint(1, 0.0, "phase", {"name": "b"}))
+    outbox.put_mark(MarkPoint(1, 0.0, FLIGHT_MARK, {"rank": 1}))
+    assert [mark.kind for mark in outbox.take_marks()] == [FLIGHT_MARK]
 
 
 def test_an_incident_is_heard_of_once_and_only_if_it_is_more_than_a_remark() -> None:

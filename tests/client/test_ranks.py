@@ -54,8 +54,8 @@ class Trained:
     stored: dict[str, Stored]
 
 
-def launch(server: Running, folder: Path) -> str:
-    """Trains everything; what was printed."""
+def launch(server: Running, folder: Path, trainer: Path = TRAINER) -> str:
+    """Trains on two ranks; what was printed."""
     environ = {
         **{k: v for k, v in os.environ.items() if not k.startswith("GRADWATCH")},
         "GRADWATCH_DIR": str(folder / "home"),
@@ -65,7 +65,7 @@ def launch(server: Running, folder: Path) -> str:
     }
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [*torchrun, str(TRAINER), server.url, str(folder)],
+        [*torchrun, str(trainer), server.url, str(folder)],
         env=environ,
         capture_output=True,
         text=True,

@@ -83,8 +83,14 @@ test("what clipping would have done, in words and on the slider", async () => {
 });
 
 test("batch ids are text to copy, which says how many are left out", () => {
-  assert.equal(textOf({ ids: [3, "a.jpg"], count: 2 }), "3, a.jpg");
-  assert.equal(textOf({ ids: [3], count: 41 }), "3, and 40 more");
+  assert.equal(textOf([{ rank: 0, ids: [3, "a.jpg"], count: 2 }]), "3, a.jpg");
+  assert.equal(textOf([{ rank: 0, ids: [3], count: 41 }]), "3, and 40 more");
+  assert.equal(textOf([]), "");
+});
+
+test("batch ids of several ranks are told rank by rank, each once however many incidents told them", () => {
+  const ranks = [{ rank: 10, ids: [7], count: 1 }, { rank: 2, ids: [5, 6], count: 3 }, { rank: 2, ids: [5, 6], count: 3 }];
+  assert.equal(textOf(ranks), "rank 2: 5, 6, and 1 more; rank 10: 7");
 });
 
 test("a setting is private by its own name or that of one around it", () => {

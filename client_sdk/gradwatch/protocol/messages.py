@@ -131,6 +131,10 @@ class Batch:
     blocks: tuple[Block, ...]
 
 
+FLIGHT_MARK: Final = "flight"
+"""Kind of the marks that hold which samples a rank saw. They are private: no list of marks and no event shows them."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mark:
     """Something worth a glyph on the timeline: ``kind`` such as "checkpoint", "note", "phase", "restart", "lr"."""

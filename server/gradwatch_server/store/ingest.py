@@ -13,6 +13,7 @@ import numpy.typing as npt
 from gradwatch.errors import ProtocolError
 from gradwatch.protocol import Batch, Block, Bye, Lost, Mark, Record, Schema, Statistic
 from gradwatch.protocol.limits import MAX_STORED_STEP
+from gradwatch.protocol.messages import FLIGHT_MARK
 
 from ..models import GroupInfo, Run, RunMark, RunState, StoredBlock, TensorInfo
 from .live import (
@@ -111,7 +112,8 @@ def _take_one(stream: StreamHandle, record: Record, changes: Changes) -> None:
     elif isinstance(record, Schema):
         _take_schema(stream, record, changes)
     elif isinstance(record, Mark):
-        if stream.rank == MAIN_RANK:
+        # Of other ranks only what each alone knows: which samples it saw.
+        if stream.rank == MAIN_RANK or record.kind == FLIGHT_MARK:
             changes.marks.append(_mark(stream.run.id, record))
     elif isinstance(record, Lost):
         lost = replace(

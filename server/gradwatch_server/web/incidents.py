@@ -73,16 +73,19 @@ def opinion(incident: dict[str, Any], said: dict[str, Any] | None, viewer: Viewe
 
 
 class BatchOut(BaseModel):
-    """The samples that one step saw, told when an incident opened."""
+    """The samples that one step saw on one rank, told when an incident opened."""
 
     incident: str = Field(description="Id of the incident.")
     step: int
-    ids: list[Any] = Field(description="As the script named them; the first 4,096.")
+    rank: int = Field(description="The process of a distributed run that saw them, 0 elsewhere.")
+    ids: list[Any] = Field(
+        description="As the script named them; the first 4,096, divided by the number of ranks."
+    )
     count: int = Field(description="How many there were.")
 
 
 class BatchesReply(BaseModel):
-    """Batches by step."""
+    """Batches by step and rank."""
 
     batches: list[BatchOut]
 

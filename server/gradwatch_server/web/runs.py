@@ -10,9 +10,9 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from gradwatch.protocol import histogram, limits
+from gradwatch.protocol.messages import FLIGHT_MARK
 
 from ..errors import Invalid
-from ..flight import FLIGHT_MARK
 from ..models import Run, RunState
 from ..plain import run_plain
 from ..store.health_queries import summaries

@@ -23,7 +23,7 @@ def check(environ: Mapping[str, str] = os.environ) -> None:
     if world.isdecimal() and int(world) > 1 and not together():
         raise ConfigError(
             f"this is one of {world} processes, and actions must be the same on all of them: call "
-            "torch.distributed.init_process_group() before watch(actions=...) or guard(...)"
+            "torch.distributed.init_process_group() before guard(...)"
         )
 
 

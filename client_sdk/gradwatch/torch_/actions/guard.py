@@ -12,7 +12,6 @@ import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
 import torch
@@ -32,7 +31,7 @@ from ..scaling import SKIPS
 from . import agree
 from .adaptive import AdaGC, AdaptiveClip
 from .clip import total_norm, whole
-from .parts import SEVERITIES, CutLR, SkipNonFinite, StopOn, Trouble
+from .parts import SEVERITIES, CutLR, SkipNonFinite, Stop, StopOn, Trouble
 from .rates import Rates
 from .record import Action, Budget, Purse
 from .rules import NormLevel
@@ -220,11 +219,12 @@ class Guard:
         by_flag = self._skips and not together and steps_by_flag(optimizer)
         self._skipping = False
         if together or (self._skips and not by_flag and not scaled):
-            flags = [float(not total.isfinite()), float(self._stop is not None), float(bool(self._trouble))]
+            asked = 0 if self._stop is None else self._stop.asked
+            flags = [float(not total.isfinite()), float(asked), float(bool(self._trouble))]
             bad, stop, trouble = agree.agree(flags, total.device)
             self._skipping = self._skips and bad > 0 and not scaled
-            if stop and self._stop is None:
-                self._stop = Stop("another rank asks to stop")
+            if stop > asked:
+                self._stop = self._stop_for(int(stop), "another rank asks to stop")
             if trouble and not self._trouble:
                 self._trouble = "trouble on another rank"
             total = torch.tensor(math.nan) if bad else total
@@ -332,8 +332,16 @@ class Guard:
 
     def _ask_to_stop(self, reason: str, part: StopOn | None = None) -> None:
         if self._stop is None:
-            checkpoint = next((stop.checkpoint for stop in self._stops if stop.checkpoint is not None), None)
-            self._stop = Stop(reason, checkpoint if part is None else part.checkpoint)
+            asked = (
+                len(self._stops) if part is None else next(n for n, p in enumerate(self._stops) if p is part)
+            )
+            self._stop = self._stop_for(asked + 1, reason)
+
+    def _stop_for(self, asked: int, reason: str) -> Stop:
+        """The stop that part number ``asked``, from 1, asks for; one more than there are is the guard's own wish."""
+        saves = [part.checkpoint for part in self._stops]
+        first = next((save for save in saves if save is not None), None)
+        return Stop(reason, asked, [*saves, first][asked - 1])
 
     def _raise(self, stop: Stop) -> None:
         self._do("stop", stop.reason)
@@ -361,14 +369,6 @@ class Guard:
         self.on_action(action)
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Why training stops, and what to call before it does."""
-
-    reason: str
-    checkpoint: Callable[[], object] | None = None
-
-
 _WORDS: Final = {"nonfinite": "gradients are not finite", "exploding": "gradient norms explode"}
 
 
@@ -384,8 +384,8 @@ def _check(optimizer: Any, parts: Sequence[Any]) -> None:
     for part in parts:
         if not isinstance(part, (AdaptiveClip, AdaGC, SkipNonFinite, CutLR, StopOn)):
             raise ConfigError(
-                f"actions= takes AdaptiveClip, AdaGC, SkipNonFinite, CutLR and StopOn, not {type(part).__name__}"
+                f"guard() takes AdaptiveClip, AdaGC, SkipNonFinite, CutLR and StopOn, not {type(part).__name__}"
             )
     for kind in (SkipNonFinite, CutLR):
         if sum(isinstance(part, kind) for part in parts) > 1:
-            raise ConfigError(f"actions= takes one {kind.__name__}")
+            raise ConfigError(f"guard() takes one {kind.__name__}")

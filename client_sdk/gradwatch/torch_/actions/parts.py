@@ -10,7 +10,7 @@ from typing import Final, Literal
 from ...errors import ConfigError
 from .rules import LossLevel, Mode, Patience
 
-__all__ = ["KINDS", "SEVERITIES", "CutLR", "SkipNonFinite", "StopOn", "Trouble"]
+__all__ = ["KINDS", "SEVERITIES", "CutLR", "SkipNonFinite", "Stop", "StopOn", "Trouble"]
 
 SEVERITIES: Final = ("info", "warning", "critical")
 KINDS: Final = (
@@ -123,6 +123,16 @@ class CutLR:
 
 ENDS_IN: Final[dict[str, tuple[str, ...]]] = {"exploding": ("exploding", "diverging")}
 """A fault is told once, by what is seen first: an explosion may be known by its loss. Kinds that count as the one asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why training stops, for which part (ranks agree on the largest), and what to call before it does, on every rank: a
+    checkpoint of shards takes all of them."""
+
+    reason: str
+    asked: int
+    checkpoint: Callable[[], object] | None = None
 
 
 class StopOn:

@@ -107,11 +107,44 @@ def clips_alike(kind: str, rank: int) -> None:
         guard.remove()
 
 
+def stops_alike(kind: str, rank: int) -> None:
+    """Several kinds in one part, and a NaN that is told as what an explosion ended in: each rank saves, as shards need it."""
+    model, _ = wrapped(kind)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    saved: list[Any] = []
+
+    def save() -> None:
+        saved.append(everywhere(rank))
+
+    stops = [
+        StopOn("dead", checkpoint=lambda: saved.append("another")),
+        StopOn(("vanishing", "exploding"), checkpoint=save),
+    ]
+    guard = gradwatch.guard(optimizer, stops)
+    stopped_at = None
+    for k in range(8):
+        optimizer.zero_grad()
+        model(X[rank::2]).pow(2).mean().backward()
+        if k == 2 and rank == 1:
+            guard.incident("a", "nonfinite", "critical", "a NaN from elsewhere", open=True)
+            guard.incident("b", "exploding", "info", "a remark", open=True)
+        if k == 4 and rank == 1:
+            guard.incident("c", "nonfinite", "critical", "the explosion ends", open=True, cause="b")
+        try:
+            optimizer.step()
+        except GradwatchStop as stop:
+            stopped_at = (k, "another rank" in str(stop))
+            break
+    assert everywhere(stopped_at) == [(5, True), (5, False)]
+    assert saved == [[0, 1]]
+
+
 def in_process(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
     with process_group(rank, port):
         for kind in ("ddp", "fsdp"):
             acts_alike(kind, rank)
+            stops_alike(kind, rank)
             clips_alike(kind, rank)
             Path(folder, f"{kind} {rank}").touch()
 

@@ -362,7 +362,7 @@ def test_bad_parts_are_told_before_the_first_step() -> None:
     model = mlp()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for parts, sentence in [
-        (["clip"], "actions= takes AdaptiveClip"),
+        (["clip"], "takes AdaptiveClip"),
         ([CutLR(), CutLR()], "takes one CutLR"),
     ]:
         with pytest.raises(ConfigError, match=sentence):
