@@ -26,6 +26,7 @@ __all__ = [
     "scope_of",
     "tail_bodies",
     "tail_by_id",
+    "tail_ids",
     "tail_lanes",
     "tail_sizes",
 ]
@@ -103,9 +104,10 @@ _LANE_ENDS: Final = (
 )
 _TAIL: Final = (
     select(_t.id, _t.last_step, _t.body)
-    .where(_THIS_LANE & (_t.last_step > bindparam("after")))
+    .where(_THIS_LANE & (_t.last_step > bindparam("after")) & (_t.id >= bindparam("from_id")))
     .order_by(_t.id)
 )
+_TAIL_IDS: Final = select(_t.id).where(_THIS_LANE & (_t.last_step > bindparam("after"))).order_by(_t.id)
 _TAIL_SIZES: Final = select(_t.id, _t.last_step, _t.size).where(_THIS_LANE).order_by(_t.id)
 _TAIL_BY_ID: Final = (
     select(_t.id, _t.last_step, _t.body)
@@ -147,11 +149,18 @@ def scope_of(conn: Connection, run_no: int, series: int) -> str | None:
 
 
 def tail_bodies(
-    conn: Connection, run_no: int, segment: int, rank: int = MAIN_RANK, after: int = -1
+    conn: Connection, run_no: int, segment: int, rank: int = MAIN_RANK, after: int = -1, from_id: int = 0
 ) -> list[tuple[int, int, bytes]]:
-    """Rows of the tail of a lane that reach beyond step ``after``: id, last step, body; in the order of their arrival."""
-    given = {"run_no": run_no, "segment": segment, "rank": rank, "after": after}
+    """Rows of the tail of a lane from ``from_id`` on that reach beyond step ``after``: id, last step, body; in the order of
+    their arrival."""
+    given = {"run_no": run_no, "segment": segment, "rank": rank, "after": after, "from_id": from_id}
     return [(int(id), int(last), bytes(body)) for id, last, body in conn.execute(_TAIL, given)]
+
+
+def tail_ids(conn: Connection, run_no: int, segment: int, rank: int, after: int) -> list[int]:
+    """Ids of the rows of the tail of a lane that reach beyond step ``after``, in the order of their arrival."""
+    given = {"run_no": run_no, "segment": segment, "rank": rank, "after": after}
+    return [int(id) for id in conn.execute(_TAIL_IDS, given).scalars()]
 
 
 def block_bodies(

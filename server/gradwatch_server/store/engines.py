@@ -12,6 +12,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from ..errors import StoreError
+from .tail_cache import OPTION, TailCache
 
 __all__ = ["Engines", "explain", "parse_url"]
 
@@ -60,6 +61,7 @@ class Engines:
             max_overflow=_READERS,
             pool_pre_ping=True,
             isolation_level="REPEATABLE READ",
+            execution_options={OPTION: TailCache()},
         )
         return Engines(url, writer, reader)
 
@@ -92,6 +94,7 @@ def _sqlite(url: URL, *, writes: bool) -> Engine:
         pool_size=size,
         max_overflow=0 if writes else _READERS,
         connect_args={"check_same_thread": False, "timeout": 20.0},
+        execution_options={} if writes else {OPTION: TailCache()},
     )
     pragmas = [
         f"page_size = {PAGE_BYTES}",

@@ -25,12 +25,12 @@ from .block_queries import (
     chunk_heads,
     levels_end,
     newest_blocks,
-    tail_bodies,
 )
 from .derived import Origin, origin_of
 from .pyramid import Buckets, coarsen, fold
 from .retention_sql import thinned_before
-from .tail import Piece, unpack
+from .tail import Piece
+from .tail_cache import read_tail
 
 __all__ = [
     "BLOCK_BUCKETS",
@@ -77,13 +77,7 @@ class SegmentReader:
     @cached_property
     def tail(self) -> list[Piece]:
         """What is not in chunks yet, in order."""
-        key = self._key
-        bodies = tail_bodies(self._conn, key.run_no, self._segment, key.rank, after=self.stored)
-        wanted = {key.series}
-        pieces = [
-            piece.between(self.stored + 1, _END) for _, _, body in bodies for piece in unpack(body, wanted)
-        ]
-        return [piece for piece in pieces if piece is not None]
+        return read_tail(self._conn, self._key, self._segment, self.stored)
 
     def newest(self, high: int) -> int:
         """The newest step below ``high``, -1 if there is none."""

@@ -82,6 +82,10 @@ def insert_run(conn: Connection, run: Run, key_hash: str, optimizers: Sequence[d
         "who": run.who,
         **_streamed(run),
     }
+    if conn.dialect.name == "sqlite":
+        # Left alone, SQLite gives the number of the newest run again when that was deleted, and its numbers are still there.
+        taken = select(t.runs.c.no).union_all(select(t.trash.c.run_no)).subquery()
+        values["no"] = int(conn.execute(select(func.max(taken.c.no))).scalar() or 0) + 1
     return int(conn.execute(insert(t.runs).values(values).returning(t.runs.c.no)).scalar_one())
 
 
