@@ -121,9 +121,11 @@ def test_nothing_moves_while_a_run_is_live(
     own_server.kill()
     expect(page.locator("#connection")).to_be_visible()
     expect(page.locator("#strip .strip-state")).to_have_text("Not live")
+    expect(page.locator("#run")).to_have_attribute("data-stale", "")
     own_server.start()
     expect(page.locator("#connection")).to_be_hidden()
     expect(page.locator("#strip .strip-state")).not_to_have_text("Not live")
+    expect(page.locator("#run")).not_to_have_attribute("data-stale", "")
     assert _boxes(page) == stood
     shifts = [one for one in page.evaluate("window.shifts") if not one["input"]]
     # A card that learns more grows within its own place; nothing else moves by a single pixel.

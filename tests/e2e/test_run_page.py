@@ -129,6 +129,36 @@ def test_an_alert_begins_with_what_was_usual_before_the_run_exploded(owner: Watc
     expect(page.locator("#whatif .whatif-result")).to_have_text(re.compile(r"Suggested: 0?\.\d+\.$"))
 
 
+def test_a_heat_map_that_gets_another_size_is_never_seen_empty(owner: Watched, calm: str) -> None:
+    owner.allow("willReadFrequently")
+    page = drawn(owner, calm)
+    page.evaluate("""() => {
+        window.inked = [];
+        const cells = document.querySelector('.heat-cells');
+        const look = () => inked.push(cells.getContext('2d').getImageData(0, 0, cells.width, 1).data.some((part, i) => i % 4 === 3 && part > 0));
+        new ResizeObserver(look).observe(document.querySelector('.heat-body'));
+    }""")
+    page.set_viewport_size({"width": 1200, "height": 900})
+    page.wait_for_function("() => window.inked.length >= 2")
+    assert all(page.evaluate("window.inked"))
+
+
+def test_what_asks_to_show_all_covers_nothing_at_the_end_of_the_card(owner: Watched, exploding: str) -> None:
+    page = drawn(owner, exploding)
+    expect(page.locator("#slot")).to_have_attribute("data-held", "card")
+    page.locator("#slot").evaluate("(slot) => (slot.style.height = '300px')")
+    page.locator("#incident").evaluate("(card) => (card.style.height = `${card.offsetHeight + 2}px`)")
+    more = page.get_by_role("button", name="Show all", exact=True)
+    expect(more).to_be_visible()
+    page.locator("#slot").evaluate("(slot) => slot.scrollTo(0, slot.scrollHeight)")
+    end = page.get_by_role("link", name="What this means").bounding_box()
+    button = more.bounding_box()
+    assert end is not None and button is not None
+    assert end["y"] + end["height"] <= button["y"]
+    more.click()
+    expect(more).to_be_hidden()
+
+
 def test_rarer_colours_are_kept_in_the_address_and_what_is_not_sampled_stays_empty(
     owner: Watched, server: Server
 ) -> None:

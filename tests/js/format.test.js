@@ -12,6 +12,7 @@ test("numbers are short, and never lose what they are", () => {
     [0.00012, "1.2e-4"], [1e-4, "1e-4"], [0.001, "0.001"], [1e9, "1e9"], [3.456e19, "3.46e19"], [-2.5, "-2.5"], [1e-45, "1e-45"],
   ];
   for (const [value, text] of cases) assert.equal(spaced(format.formatNumber(value)), text, String(value));
+  for (const [value, text] of [[113, "110"], [996, "1 k"], [4_480, "4.5 k"], [12, "12"], [0.116, "0.12"]]) assert.equal(spaced(format.formatNumber(value, 2)), text, String(value));
 });
 
 test("JSON numbers that JSON can't hold come back as themselves", () => {

@@ -51,3 +51,10 @@ test("sizes need no baseline", () => {
   assert.ok(row[0] < row[1] && row[1] < row[2]);
   assert.equal(row[3], heat.ZERO);
 });
+
+test("what is normal is known whatever the colours show", () => {
+  const codes = new HeatCodes();
+  const feed = feedOf([noise(60, 3)]);
+  assert.ok(codes.update(feed, feedOf([noise(60, 3)]), "norm", { low: -10, high: 10 }));
+  assert.ok(Number.isFinite(codes.baseline.centre[codes.baseline.at(0, 59)]));
+});

@@ -10,7 +10,9 @@ export function numberOf(value) {
 
 function plain(value, digits) {
   const text = value.toPrecision(digits);
-  if (!text.includes(".") || text.includes("e")) return text;
+  // More digits before the point than were asked for: 113 with two is 110, not 1.1e+2.
+  if (text.includes("e")) return String(Number(text));
+  if (!text.includes(".")) return text;
   return text.replace(/\.?0+$/, "");
 }
 

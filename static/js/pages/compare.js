@@ -156,12 +156,10 @@ async function start() {
     return;
   }
   $("#compared").hidden = false;
-  if ($("#share")) $("#share").hidden = false;
   try {
     entries = await Promise.all(ids.map(loadEntry));
   } catch (error) {
     $("#compared").hidden = true;
-    if ($("#share")) $("#share").hidden = true;
     $("#problem").hidden = false;
     setText($("#problem"), error.message);
     ready();

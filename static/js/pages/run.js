@@ -347,6 +347,7 @@ const PANEL_KEYS = ["view", "frozen", "at", "open", "tree", "colouring", "lossLo
 let awaited = store.get().selected;
 store.subscribe((state, changed) => {
   if (changed.has("view")) model.showView();
+  setAttribute($("#run"), "data-stale", state.connection.state === "lost" && ["running", "lost"].includes(state.run.state) ? "" : null);
   busy.set(model.busy());
   if (["pins", "picked", "colouring"].some((key) => changed.has(key))) paintControls(state);
   if (PANEL_KEYS.some((key) => changed.has(key))) painter.now();

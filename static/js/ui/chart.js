@@ -41,6 +41,7 @@ export function mount(element, store, model, options) {
   let plotly = null;
   let painted = -1;
   let drawn = false;
+  let scenery = null;
 
   function measure() {
     const style = getComputedStyle(plot);
@@ -158,6 +159,8 @@ export function mount(element, store, model, options) {
   const pointer = attachPointer(canvas, store, model, { box });
   const observer = new ResizeObserver(() => {
     measure();
+    // A canvas that gets another size is empty: it is painted before anybody sees it.
+    if (scenery !== null) paintOverlay(scenery);
     options.onResize?.(size.width - size.left - size.right);
   });
   observer.observe(plot);
@@ -171,6 +174,7 @@ export function mount(element, store, model, options) {
       setAttribute(element, "data-loading", awaited(shown) ? "" : null);
       const y = fit(shown, scene.range);
       paintLines(shown, scene.range, y);
+      scenery = scene;
       paintOverlay(scene);
     },
     drawOverlay: paintOverlay,

@@ -38,6 +38,7 @@ export function drawVerdict(element, entries, { base, now, onRemove }) {
   const removeButton = (entry) => el("button", { class: "button plain", type: "button", "aria-label": `Leave out ${entry.run.name}`, onclick: () => onRemove(entry.run.id) }, "leave out");
   const head = el("tr", {}, el("td", {}), ...entries.map((entry) => el("th", { scope: "col" }, nameOf(entry, base), entries.length > 2 && onRemove ? removeButton(entry) : null)));
   const rows = ROWS.map(([label, make]) => el("tr", {}, el("th", { scope: "row" }, label), ...entries.map((entry) => el("td", {}, make(entry, { now })))));
+  element.style.setProperty("--runs", String(entries.length));
   element.replaceChildren(el("thead", {}, head), el("tbody", {}, ...rows));
 }
 
@@ -46,5 +47,6 @@ export function drawDifferences(element, entries, rows, base) {
   const cells = ({ values }) => values.map((value) => el("td", { class: value === undefined ? "muted" : "mono" }, value ?? "not set"));
   const body = rows.map((row) => el("tr", {}, el("th", { scope: "row", class: "mono" }, row.key), ...cells(row)));
   const none = el("tr", {}, el("td", { class: "muted", colspan: entries.length + 1 }, base === null ? "No setting that this link shows differs." : "Nothing that was captured differs. Pass config= to gradwatch.watch() to see hyperparameters here."));
+  element.style.setProperty("--runs", String(entries.length));
   element.replaceChildren(el("thead", {}, head), el("tbody", {}, ...(body.length ? body : [none])));
 }

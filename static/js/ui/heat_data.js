@@ -27,10 +27,10 @@ export class HeatCodes {
   update(feed, overview, colouring, axis) {
     const { window } = feed;
     if (window === null) return false;
-    if (colouring === "deviation") {
-      if (overview.window === null || overview.rows !== feed.rows) return false;
-      this.baseline.update(overview.window);
-    }
+    // What is normal is told beside the map too, whatever its colours show.
+    const known = overview.window !== null && overview.rows === feed.rows;
+    if (known) this.baseline.update(overview.window);
+    else if (colouring === "deviation") return false;
     const axisKey = colouring === "norm" ? `${axis.low},${axis.high}` : "";
     const fresh = window !== this.window || colouring !== this.colouring || axisKey !== this.axisKey;
     const dirty = window.takeDirty();

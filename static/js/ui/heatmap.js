@@ -42,6 +42,7 @@ export function mount(element, store, model, { onPick, onOpen, onMenu, onLoaded 
   let paletteKey = "";
   let more = null;
   let drawnTo = -1;
+  let scenery = null;
 
   function measure() {
     const style = getComputedStyle(body);
@@ -79,6 +80,13 @@ export function mount(element, store, model, { onPick, onOpen, onMenu, onLoaded 
     body.style.height = `${height}px`;
     measure();
     tree.arrange(rows, height);
+  }
+
+  function paint(scene) {
+    scenery = scene;
+    paintCells(scene);
+    drawnTo = Math.max(groups.feed.window?.lastStep ?? -1, tensors.feed.window?.lastStep ?? -1);
+    paintOverlay(scene);
   }
 
   function sourceOf(row) {
@@ -218,7 +226,11 @@ export function mount(element, store, model, { onPick, onOpen, onMenu, onLoaded 
       if (row) onPick(row, step);
     },
   });
-  const observer = new ResizeObserver(measure);
+  // A canvas that gets another size is empty: it is painted before anybody sees it.
+  const observer = new ResizeObserver(() => {
+    measure();
+    if (scenery !== null) paint(scenery);
+  });
   observer.observe(body);
   const stopTheme = onThemeChange(() => (paletteKey = ""));
   measure();
@@ -227,9 +239,7 @@ export function mount(element, store, model, { onPick, onOpen, onMenu, onLoaded 
     arrange,
     draw(scene) {
       arrange();
-      paintCells(scene);
-      drawnTo = Math.max(groups.feed.window?.lastStep ?? -1, tensors.feed.window?.lastStep ?? -1);
-      paintOverlay(scene);
+      paint(scene);
     },
     drawOverlay: paintOverlay,
     /** Whether cells can be shown: names, numbers and what is normal are there. */

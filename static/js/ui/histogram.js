@@ -69,6 +69,7 @@ export function mount(element, store) {
     const when = away === 0 ? "" : ` Sampled at step ${formatCount(found.step)}, ${formatCount(Math.abs(away))} ${away > 0 ? "before" : "after"}.`;
     setText(title, `Sizes of gradients in ${tensor.name}`);
     setText(text, there ? saying(found, limit) + when : "This layer has no histogram.");
+    text.title = text.textContent;
     canvas.setAttribute("aria-label", `${title.textContent}. ${text.textContent}`);
     if (there) paintBars(barsOf(found), limit);
   }

@@ -121,6 +121,7 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin, o
     began = step >= 0 ? firstUnusual(step) : null;
     setText(origin, began ? `Unusual since step ${formatCount(began.step)}, first in ${began.row.name}` : "");
     origin.hidden = !began;
+    origin.title = origin.textContent;
     calm.hidden = began !== null;
     const wrong = wrongSince(step);
     setText(calm, wrong === null ? "No layer shown is unusual at this step." : `This run was never normal: it went wrong at step ${formatCount(wrong)}. Its layers are set against each other.`);
@@ -164,6 +165,7 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin, o
       setText(row.children[3], earlier > 0 && Number.isFinite(value) ? `×${formatNumber(value / earlier, 2)}` : "");
     });
     setText(gain, gainText(gainsOf(tensors, values.row)));
+    gain.title = gain.textContent;
     const among = wrongSince(values.step) !== null;
     const normals = among ? rangeAmong(tensors, values.row) : values.normals;
     const outside = outsideText(values.row, normals, among);

@@ -66,7 +66,8 @@ export function mount(element, store, model) {
     context.textAlign = "right";
     context.textBaseline = "middle";
     context.fillText(powerText(2 ** powers.high), box.left - 6, box.top + 3);
-    context.fillText(powerText(2 ** powers.low), box.left - 6, box.bottom - 2);
+    context.textBaseline = "bottom";
+    context.fillText(powerText(2 ** powers.low), box.left - 6, box.bottom + 1);
   }
 
   function paintSkipped(feed, range, box) {
@@ -79,7 +80,7 @@ export function mount(element, store, model) {
     context.font = `9px ${token("--font")}`;
     context.textAlign = "right";
     context.textBaseline = "middle";
-    context.fillText("skipped", box.left - 3, box.bottom + 3 + TICK / 2);
+    context.fillText("skips", box.left - 6, box.bottom + 4 + TICK / 2);
   }
 
   function tell({ cursor }, scale, skipped) {

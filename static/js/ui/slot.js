@@ -9,8 +9,10 @@ export function mount(element) {
   const panels = [...element.querySelectorAll(".panel")];
   let frame = null;
 
+  /** The button has room of its own below the panels, so it covers nothing that can be scrolled to. */
   function tellMore() {
-    more.hidden = element.scrollHeight - element.clientHeight < 8;
+    const bottom = Math.max(...panels.map((panel) => panel.offsetTop + panel.offsetHeight));
+    more.hidden = bottom - element.clientHeight < 8;
   }
 
   function settle() {

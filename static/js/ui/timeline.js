@@ -25,6 +25,7 @@ export function mount(element, store, model, { onGlyph }) {
   let size = { width: 0, height: 0 };
   let drag = null;
   let glyphs = [];
+  let drawn = null;
 
   function measure() {
     const ratio = window.devicePixelRatio || 1;
@@ -38,7 +39,9 @@ export function mount(element, store, model, { onGlyph }) {
   const xOf = (step, { from, to } = whole()) => ((step - from) / (to - from)) * size.width;
   const stepOf = (x) => whole().from + (x / size.width) * (whole().to - whole().from);
 
-  function draw({ range }) {
+  function draw(scene) {
+    const { range } = scene;
+    drawn = scene;
     if (size.width === 0) return;
     context.clearRect(0, 0, size.width, size.height);
     setAttribute(element, "data-loading", feed.busy && feed.window === null ? "" : null);
@@ -203,7 +206,10 @@ export function mount(element, store, model, { onGlyph }) {
   const handlers = { pointerdown: onDown, pointermove: onMove, pointerup: onUp, pointercancel: onUp, keydown: onKey };
   for (const [type, handler] of Object.entries(handlers)) plot.addEventListener(type, handler);
   for (const button of buttons) button.addEventListener("click", onButton);
-  const observer = new ResizeObserver(measure);
+  const observer = new ResizeObserver(() => {
+    measure();
+    if (drawn !== null) draw(drawn);
+  });
   observer.observe(plot);
   measure();
 
