@@ -61,7 +61,7 @@ def serve(pipe: Connection, directory: Path, health: bool = True) -> None:
     """The whole server, in a process of its own."""
     from gradwatch_server.app import create_app
 
-    config = Config.build({}, directory=directory, port=0, health=health)
+    config = Config.build({}, directory=directory, port=0, health=health, max_size=0)
     listener = bind(config)
     port = int(listener.getsockname()[1])
     server = _Server(create_app(config), port, lambda services: pipe.send((port, services.keyring.key)))

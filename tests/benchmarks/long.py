@@ -1,16 +1,19 @@
 """A run of a million steps: how long questions about it take, beside a run of ten thousand, and how fast its server starts.
 
-    python -m tests.benchmarks.long [--tensors 1000] [--steps 10000 1000000] [--dir FOLDER]
+    python -m tests.benchmarks.long [--tensors 1000] [--steps 10000 1000000] [--gigabytes 0] [--dir FOLDER]
 
 Blocks are made from noise that repeats every 16,384 steps, with their own steps and times, and go through the real writer;
 so a database of 4 GB stands in a minute or two. Each question is asked from a fresh place, so that nothing but the file
-system's cache helps. It is deleted at the end.
+system's cache helps. ``--gigabytes 20`` copies the run under other names until the database is so large, before its server is
+started. It is deleted at the end.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shutil
+import sqlite3
 import statistics
 import tempfile
 import time
@@ -159,7 +162,37 @@ def times(ask: Callable[[int, int], object], asked: list[tuple[int, int]]) -> st
     )
 
 
-def report(folder: Path, tensors: int, steps: int) -> None:
+def multiply(path: Path, wanted: int) -> int:
+    """Copies the run under other names until the file has so many bytes; the number of runs then."""
+    runs = 1
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = OFF")
+        tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        columns = {name: [row[1] for row in db.execute(f"PRAGMA table_info({name})")] for name in tables}
+        hanging = [
+            name for name in tables if "run_no" in columns[name] and name not in ("schemas", "marks", "trash")
+        ]
+        while path.stat().st_size < wanted:
+            runs += 1
+            db.execute("BEGIN")
+            names = ", ".join(name for name in columns["runs"] if name not in ("no", "id"))
+            db.execute(
+                f"INSERT INTO runs (no, id, {names}) SELECT {runs}, id || '-{runs}', {names} FROM runs WHERE no = 1"
+            )
+            for table in hanging:
+                own = [name for name in columns[table] if name not in ("run_no", "no")]
+                if table in ("blocks", "tail", "lost"):
+                    own.remove("id")
+                listed = ", ".join(own)
+                db.execute(
+                    f"INSERT INTO {table} (run_no, {listed}) SELECT {runs}, {listed} FROM {table} WHERE run_no = 1"
+                )
+            db.execute("COMMIT")
+        db.execute("PRAGMA journal_mode = WAL")
+    return runs
+
+
+def report(folder: Path, tensors: int, steps: int, gigabytes: float) -> None:
     """Builds one database, asks it everything, and deletes it."""
     path = folder / "gradwatch.db"
     store = Store.open(str(path))
@@ -183,9 +216,13 @@ def report(folder: Path, tensors: int, steps: int) -> None:
     store.percentiles(RUN, "update_norm", "tensor", 7, (50, 99))
     print(f"  store  percentiles      {1e3 * (time.perf_counter() - start):8.1f} ms")
     store.close()
-    start = time.perf_counter()
-    Store.open(str(path)).close()
-    print(f"  open and close the store {time.perf_counter() - start:.2f} s")
+    if gigabytes:
+        runs = multiply(path, int(gigabytes * 1e9))
+        print(f"  copied to {runs} runs: {path.stat().st_size / 1e9:.1f} GB")
+    start, own = time.perf_counter(), time.process_time()
+    Store.open(str(path), background=False).close()
+    took, own = time.perf_counter() - start, time.process_time() - own
+    print(f"  open and close the store {took:.2f} s, {own:.2f} s of this process")
     began = time.perf_counter()
 
     def over_http(port: int, key: str) -> float:
@@ -213,12 +250,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tensors", type=int, default=1000)
     parser.add_argument("--steps", type=int, nargs="*", default=[10_000, 1_000_000])
+    parser.add_argument(
+        "--gigabytes", type=float, default=0.0, help="size of the database whose server is started"
+    )
     parser.add_argument("--dir", type=Path)
     args = parser.parse_args()
     for steps in args.steps:
         folder = Path(tempfile.mkdtemp(dir=args.dir))
         try:
-            report(folder, args.tensors, steps)
+            report(folder, args.tensors, steps, args.gigabytes)
         finally:
             shutil.rmtree(folder)
 
