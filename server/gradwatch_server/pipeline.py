@@ -18,6 +18,7 @@ from gradwatch.protocol.messages import FLIGHT_MARK
 from .hub import Event, Hub, Update
 from .models import GroupInfo, Run, RunMark, StoredBlock, TensorInfo
 from .plain import PRIVATE, run_plain, status_plain
+from .privacy import sift_mark
 from .ranks import Ranks
 from .store import Appended, OpenedStream, Store, StreamHandle
 from .store.live import RANKS_LANE
@@ -264,7 +265,7 @@ class Pipeline:
         if appended.declared:
             self._announce("schema", run.id, {"tensor_count": run.tensor_count})
         for mark in appended.marks:
-            self._announce_mark(mark)
+            self._announce_mark(run, mark)
         if appended.state is not None:
             self._observer.run_changed(run)
             self._follow_state(run)
@@ -273,11 +274,15 @@ class Pipeline:
         if not stored.done():
             stored.set_result(done.result())
 
-    def _announce_mark(self, mark: RunMark) -> None:
+    def _announce_mark(self, run: Run, mark: RunMark) -> None:
         if mark.kind == FLIGHT_MARK:
             return
-        data = {"step": mark.step, "time": mark.time, "kind": mark.kind, "data": mark.data}
-        self.hub.announce(Event(kind="mark", run=mark.run_id, data=data, revision=mark.revision))
+        shown = sift_mark(mark.data, run.context)
+        data = {"step": mark.step, "time": mark.time, "kind": mark.kind, "data": shown}
+        private = {"data": mark.data}
+        self.hub.announce(
+            Event(kind="mark", run=mark.run_id, data=data, private=private, revision=mark.revision)
+        )
 
     def _call(self, fn: Callable[..., None], *args: Any) -> None:
         """From any thread: calls ``fn`` on the loop, unless the server has already ended."""

@@ -1,4 +1,4 @@
-"""Which settings of a run its share links show. Pure.
+"""Which settings of a run its share links show, and what of its marks. Pure.
 
 A link shows the configuration, without the keys that the script marked private, those whose names say that they hold a
 secret, a person or a host, and those whose values are places on a machine, addresses or keys. A run that doesn't say what is
@@ -17,7 +17,7 @@ from typing import Any, Final
 from gradwatch.masks import MASK, is_secret
 from gradwatch.protocol import limits
 
-__all__ = ["Sifted", "sift"]
+__all__ = ["Sifted", "sift", "sift_mark"]
 
 _PERSONAL: Final = frozenset({
     "argv", "cmd", "cmdline", "command", "cwd", "email", "entity", "home", "host", "hostname", "hosts", "ip", "mail",
@@ -56,6 +56,12 @@ def sift(context: Mapping[str, Any]) -> Sifted:
         return Sifted({}, None)
     sieve = _Sieve([glob.casefold() for glob in globs], _names_of(context))
     return Sifted(sieve.mapping(config, ""), tuple(sieve.private))
+
+
+def sift_mark(data: dict[str, Any], context: Mapping[str, Any]) -> dict[str, Any]:
+    """What links show of a mark's ``data``: what they would show of settings of these names and values, in old runs too."""
+    globs = _readable(context.get("private")) or []
+    return _Sieve([glob.casefold() for glob in globs], _names_of(context)).mapping(data, "")
 
 
 def _readable(said: object) -> list[str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -13,8 +14,9 @@ from gradwatch.protocol import histogram, limits
 from gradwatch.protocol.messages import FLIGHT_MARK
 
 from ..errors import Invalid
-from ..models import Run, RunState
+from ..models import Run, RunMark, RunState
 from ..plain import run_plain
+from ..privacy import sift_mark
 from ..store.health_queries import summaries
 from ..store.store import RunStorage
 from . import bodies
@@ -286,9 +288,16 @@ async def get_histogram(
 async def get_marks(
     request: Request,
     run: VisibleRun,
+    viewer: CurrentViewer,
     since: Annotated[int, Query(ge=0, description="Only those with a higher revision.")] = 0,
 ) -> Response:
-    """Checkpoints, notes, phases, restarts."""
+    """Checkpoints, notes, phases, restarts. A share link gets no paths, addresses and secrets in them."""
     store = services_of(request).store
-    found = await run_in_threadpool(store.marks, run.id, since)
-    return reply({"marks": [mark for mark in found if mark.kind != FLIGHT_MARK]})
+
+    def read() -> list[RunMark]:
+        found = [mark for mark in store.marks(run.id, since) if mark.kind != FLIGHT_MARK]
+        if viewer.may_edit:
+            return found
+        return [replace(mark, data=sift_mark(mark.data, run.context)) for mark in found]
+
+    return reply({"marks": await run_in_threadpool(read)})

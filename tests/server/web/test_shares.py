@@ -12,6 +12,8 @@ import pytest
 from tests.server.live_server import CONTEXT, PATIENCE, SHOWN, Page, Running, Trainer, hello, schema, serving
 from websockets.exceptions import ConnectionClosed
 
+from gradwatch.protocol import Mark
+
 DAY = 86_400.0
 
 
@@ -89,6 +91,28 @@ def test_what_goes_on_can_only_make_more_private(server: Running) -> None:
         with Trainer(server, hello(stream="third", segment="third", context={**CONTEXT, "private": []})):
             page.hear("event", kind="run")
             assert viewer.get("/api/v1/runs/run-1").json()["run"]["context"] == expected
+
+
+def test_marks_are_shown_without_what_leads_to_a_machine(server: Running) -> None:
+    sent = {
+        "path": "/secret-place/7.pt",
+        "shards": "secret",
+        "epoch": 3,
+        "at": {"host": "secret-box", "best": True},
+    }
+    made = share(server)
+    with server.client(**{"X-Gradwatch-Share": made["token"]}) as viewer, server.owner() as api:
+        with Page(server, share=made["token"]) as page, Page(server) as own:
+            resumed = hello(stream="again", segment="again", context={**CONTEXT, "private": ["shards"]})
+            with Trainer(server, resumed) as trainer:
+                trainer.send(Mark(seq=0, step=1, time=1.7e9, kind="checkpoint", data=sent))
+                trainer.wait_acked(1)
+            shown = {"epoch": 3, "at": {"best": True}}
+            assert page.hear("event", kind="mark")["data"]["data"] == shown
+            assert own.hear("event", kind="mark")["data"]["data"] == sent
+        path = "/api/v1/runs/run-1/marks"
+        assert [mark["data"] for mark in viewer.get(path).json()["marks"]] == [shown]
+        assert [mark["data"] for mark in api.get(path).json()["marks"]] == [sent]
 
 
 def test_runs_from_before_keys_could_be_private_show_no_configuration(server: Running) -> None:
