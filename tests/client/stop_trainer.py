@@ -9,7 +9,9 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import torch
@@ -22,25 +24,40 @@ import gradwatch
 CULPRIT = 120
 """The step from which the second rank's targets are far too large."""
 
-PATIENCE = 60.0
-"""Seconds within which the server must have judged, said so, and stored the answer of this rank."""
+PATIENCE = 300.0
+"""Seconds after which something is wrong, however busy the machine is."""
 
 
 def samples(rank: int, step: int) -> list[str]:
     return [f"rank {rank}, step {step}, sample {n}" for n in range(4)]
 
 
-def told(server: str, run_id: str, rank: int) -> None:
-    """Waits until the server knows which samples this rank saw in the bad batch."""
+def wait(server: str, path: str, params: dict[str, Any], there: Callable[[Any], bool]) -> None:
+    """Until the server's answer is as expected."""
     until = time.monotonic() + PATIENCE
     headers = {"Authorization": f"Bearer {os.environ['GRADWATCH_TOKEN']}"}
     with httpx.Client(base_url=server, headers=headers, timeout=PATIENCE) as api:
-        while time.monotonic() < until:
-            found = api.get(f"/api/v1/runs/{run_id}/batches", params={"from": CULPRIT, "to": CULPRIT + 1})
-            if rank in {one["rank"] for one in found.json()["batches"]}:
-                return
+        while not there(api.get(path, params=params).json()):
+            if time.monotonic() > until:
+                raise TimeoutError(f"{path} {params}: not as expected after {PATIENCE:.0f} s")
             time.sleep(0.05)
-    raise TimeoutError(f"nothing of rank {rank} after {PATIENCE:.0f} s")
+
+
+def all_connected(server: str, run_id: str) -> None:
+    """Both ranks' own norms are there: the server can tell both of an incident."""
+    params = {"statistic": "rank_grad_norm", "scope": "run"}
+    wait(server, f"/api/v1/runs/{run_id}/values", params, lambda found: bool(found.get("steps")))
+
+
+def told(server: str, run_id: str, rank: int) -> None:
+    """The server knows which samples this rank saw in the bad batch."""
+    params = {"from": CULPRIT, "to": CULPRIT + 1}
+    wait(
+        server,
+        f"/api/v1/runs/{run_id}/batches",
+        params,
+        lambda found: rank in {one["rank"] for one in found["batches"]},
+    )
 
 
 def train(server: str) -> dict[str, object]:
@@ -55,6 +72,9 @@ def train(server: str) -> dict[str, object]:
     with gradwatch.watch(model, optimizer, server=server, name="stops") as run:
         gradwatch.guard(optimizer, [stop], run=run)
         for step in range(CULPRIT + 200):
+            if step == CULPRIT:
+                all_connected(server, run.id)
+                dist.barrier()
             x = torch.randn(32, 6, generator=data)
             y = x[:, :1] * (1e4 if step >= CULPRIT and rank == 1 else 1.0)
             run.batch(ids=samples(rank, step))

@@ -69,7 +69,7 @@ def launch(server: Running, folder: Path, trainer: Path = TRAINER) -> str:
         env=environ,
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout + done.stderr

@@ -97,6 +97,11 @@ class LossTrack:
             return math.nan
         return 1.0 - self.near / self.start
 
+    @property
+    def sunk(self) -> bool:
+        """Whether a loss below zero is lower than at its start, and not far from its best."""
+        return self.signed and self.n >= 20 and self.near < min(self.start, 0.5 * self.best)
+
     def sinking(self, times: float) -> bool:
         """Whether a loss below zero goes on falling, and is beyond ``times`` the largest of the first 20."""
         if self.n < 30 or not self.signed:

@@ -275,7 +275,8 @@ class Memory:
                 self.cosines.append(self.cosine)
                 if len(self.cosines) >= 3:
                     self.cosine_least = min(self.cosine_least, median(list(self.cosines)[-3:]))
-        if "zero_fraction" in rows:
+        # Where the whole gradient is exactly zero the loss is (margins that are kept): that says nothing about units.
+        if "zero_fraction" in rows and self.total != 0:
             self.zeros[self.zeros_n % 8] = rows["zero_fraction"]
             self.zeros_n += 1
 

@@ -197,11 +197,13 @@ def harmful(case: Case, loss: np.ndarray, folder: Path) -> bool:
     """Whether the fault is really there (science notes, 1.5): the loss is clearly worse for it, or not finite.
 
     Faults that begin later are measured against the run's own past, those from the start against the healthy run.
-    Disconnected and dead parts, and storms of skips, are faults whatever the loss says.
+    Disconnected and dead parts, and storms of skips, are faults whatever the loss says, and so is what is tagged "counts".
     """
     if case.healthy:
         return False
     if case.kinds[0] in ("disconnected", "loss_scale", "saturated") or case.kinds == ("dead",):
+        return True
+    if "counts" in case.tags:
         return True
     if not np.isfinite(loss[case.onset :]).all():
         return True

@@ -25,6 +25,7 @@ from .faults import (
     weight_nan,
 )
 from .loops import gan_without_eps, half_precision, log_of_zero
+from .unseen_bugs import bugs, healthy_loops
 from .unseen_workloads import Plain, moons, workloads_unseen
 from .workloads import Mlp, Shape, Workload, _table, adam, digits, sgd, wine
 
@@ -180,6 +181,7 @@ def unseen_faulty(seed: int) -> Iterator[Case]:
     case = _Maker(seed)
     for family in (_rates, _data, _numbers, _damage, _starts, _settings, _parts, _loops):
         yield from family(case)
+    yield from bugs(seed, case)
 
 
 def unseen_healthy(seed: int, steps: int) -> Iterator[Case]:
@@ -193,3 +195,4 @@ def unseen_healthy(seed: int, steps: int) -> Iterator[Case]:
             seed=seed,
             tune=False,
         )
+    yield from healthy_loops(seed, steps)

@@ -217,3 +217,14 @@ def test_an_optimizer_made_from_another_model_is_told_by_weights_that_stand_stil
     if not moves:
         assert found[0].causes[0].key == "not_in_optimizer"
         assert "Make the optimizer from this model" in found[0].remedies[0].text
+
+
+def test_steps_without_any_gradient_say_nothing_of_units() -> None:
+    """Margins that are kept: the loss is exactly zero, and so is every gradient."""
+    story = Story(200, seed=3)
+    story.norms[20:] = 0.0
+    story.loss[20:] = 0.0
+    share = np.zeros_like(story.norms)
+    share[20:] = 1.0
+    story.sampled["zero_fraction"] = share
+    assert told(story.watch()) == []

@@ -98,14 +98,15 @@ class Stalled:
         huge = 2.0**memory.ratio_mean > 0.05 and memory.ratio > 0.05
         if rising or not loss.near > 0.05 * loss.start:
             return None
-        if not (never and tiny) and not self._flat(memory):
-            return None
         decayed = memory.lr < 0.05 * memory.lr_peak
         # A schedule may end where it likes, unless it has hardly begun: then it counts steps that were meant to be epochs.
-        spent = decayed and not memory.lr_sum < 0.1 * memory.lr_peak * memory.frames
-        bad = (never and tiny and not spent) or (huge and loss.improved < 0.5 and not decayed)
-        severity: Severity = "warning" if bad and not layout.adversarial else "info"
-        if decayed and not never:
+        ran_out = decayed and tiny and memory.lr_sum < 0.1 * memory.lr_peak * memory.frames
+        ran_out = ran_out and loss.improved < 0.3
+        if not (never and tiny) and not ran_out and not self._flat(memory):
+            return None
+        bad = (never and tiny and not decayed) or (huge and loss.improved < 0.5 and not decayed)
+        severity: Severity = "warning" if (bad or ran_out) and not layout.adversarial else "info"
+        if decayed and not never and not ran_out:
             return None
         gained = (
             f"{100 * loss.improved:.1f} % below the start"

@@ -374,4 +374,4 @@ class Accumulating:
         Parameters that no optimizer holds add up too, for it is the optimizer that clears them; that is the fault then.
         """
         fell_to_zero = memory.any_zero and bool(((memory.zero_run > 0) & memory.alive).any())
-        return fell_to_zero or memory.loss.sinking(1.0) or (layout.orphaned and not layout.any_owner)
+        return fell_to_zero or memory.loss.sunk or (layout.orphaned and not layout.any_owner)
