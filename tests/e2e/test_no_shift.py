@@ -122,6 +122,7 @@ def test_nothing_moves_while_a_run_is_live(
     expect(page.locator("#connection")).to_be_visible()
     expect(page.locator("#strip .strip-state")).to_have_text("Not live")
     expect(page.locator("#run")).to_have_attribute("data-stale", "")
+    expect(page.locator(".header .dot")).not_to_have_attribute("data-tone", "live")
     own_server.start()
     expect(page.locator("#connection")).to_be_hidden()
     expect(page.locator("#strip .strip-state")).not_to_have_text("Not live")

@@ -129,6 +129,17 @@ def test_an_alert_begins_with_what_was_usual_before_the_run_exploded(owner: Watc
     expect(page.locator("#whatif .whatif-result")).to_have_text(re.compile(r"Suggested: 0?\.\d+\.$"))
 
 
+def test_a_long_sentence_pushes_nothing_out_of_the_page(owner: Watched, calm: str) -> None:
+    page = drawn(owner, calm)
+    page.locator(".strip-sentence").evaluate(
+        "(said) => (said.textContent = 'Went wrong on the way. '.repeat(40))"
+    )
+    gap = (
+        "document.documentElement.clientWidth - document.querySelector('.rail').getBoundingClientRect().right"
+    )
+    assert page.evaluate(gap) >= 8
+
+
 def test_a_heat_map_that_gets_another_size_is_never_seen_empty(owner: Watched, calm: str) -> None:
     owner.allow("willReadFrequently")
     page = drawn(owner, calm)

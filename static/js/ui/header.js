@@ -29,11 +29,11 @@ export function mount(element, store, { boot, name = () => "" }) {
     const { run, connection, alerts } = store.get();
     const now = Date.now() / 1000 + (connection?.clock ?? 0);
     const pointAge = run?.last_time ? now - run.last_time : null;
-    if (run) paintRun(parts, run, pointAge);
+    const lost = connection?.state === "lost";
+    if (run) paintRun(parts, run, pointAge, lost);
     paintConnection(parts.connection, connectionSentence(connection, pointAge));
     const { open, severity } = worst(alerts);
     paintCount(parts.count, open, severity);
-    const lost = connection?.state === "lost";
     setAttribute(icon, "href", iconFor(icons, lost ? "stale" : severity));
     const title = [open ? `(${open})` : "", name(), "gradwatch"].filter(Boolean).join(" · ").replace(") · ", ") ");
     if (document.title !== title) document.title = title;
@@ -61,10 +61,10 @@ function buildParts(element) {
   return { box, dot, text, step, rate, connection: element.querySelector("#connection"), count: element.querySelector(".nav .count") };
 }
 
-function paintRun(parts, run, pointAge) {
+function paintRun(parts, run, pointAge, lost) {
   const running = run.state === "running";
   parts.box.hidden = false;
-  setAttribute(parts.dot, "data-tone", toneOf(run.state, pointAge));
+  setAttribute(parts.dot, "data-tone", running && lost ? "lost" : toneOf(run.state, pointAge));
   setText(parts.text, running ? (pointAge === null ? "no point yet" : formatDuration(pointAge)) : run.state);
   parts.box.title = running ? "Age of the newest point" : `This run is ${run.state}`;
   setText(parts.step, run.last_step >= 0 ? `step ${formatCount(run.last_step)}` : "");
