@@ -96,6 +96,7 @@ def test_at_most_three_a_day_unless_severity_rises(server: Running, sink: HttpSi
         for seq in range(1, 6):
             send(trainer, seq, 20, 1)
         send(trainer, 6, 200, 1)
+        sink.wait(8)
         clock.now += 86_401
         send(trainer, 7, 20, 1)
         sink.wait(10)
