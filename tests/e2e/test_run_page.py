@@ -149,6 +149,7 @@ def test_a_heat_map_that_gets_another_size_is_never_seen_empty(owner: Watched, c
         const look = () => inked.push(cells.getContext('2d').getImageData(0, 0, cells.width, 1).data.some((part, i) => i % 4 === 3 && part > 0));
         new ResizeObserver(look).observe(document.querySelector('.heat-body'));
     }""")
+    page.wait_for_function("() => window.inked.length === 1")
     page.set_viewport_size({"width": 1200, "height": 900})
     page.wait_for_function("() => window.inked.length >= 2")
     assert all(page.evaluate("window.inked"))
