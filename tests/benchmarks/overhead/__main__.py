@@ -57,7 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 in_calls(name, callbacks(MODELS[name], steps, logs), logs)
             recordings = {"gradwatch": ours, **peers.recordings(logs), **watches}
             if options.only:
-                recordings = {one: recordings[one] for one in options.only.split(",")}
+                chosen = options.only.split(",")
+                if unknown := sorted(set(chosen) - set(recordings)):
+                    parser.error(f"--only: no {', '.join(unknown)}; there are {', '.join(recordings)}")
+                recordings = {one: recordings[one] for one in chosen}
             if options.blocks:
                 in_whole_steps(name, whole_steps(MODELS[name], recordings, options.blocks, options.block))
 
@@ -68,7 +71,7 @@ def in_calls(name: str, times: Times, logs: Mapping[str, peers.Log]) -> None:
     extra = statistics.median(watched - plain for watched, plain in pairs) / times.median("foreach")
     print(
         f"{name:5} foreach {1e6 * times.median('foreach'):6.0f} us | ours/foreach {times.ratio('ours', 'foreach')} | "
-        f"beside clip_grad_norm_ +{extra:.2f}"
+        f"beside clip_grad_norm_ {extra:+.2f}"
     )
     for other in logs:
         print(f"{name:5} ours/{other} {times.ratio('ours', other)}")
