@@ -118,7 +118,8 @@ DETECTORS: Final[tuple[Detector, ...]] = (
         label="Sudden explosion",
         sentence="The median of the last five norms at least 4 times the baseline and above nearly all seen.",
         needs=("grad_norm",),
-        severity="info; warning when the loss or the updates rise too; critical when the loss diverges",
+        severity="info; warning when the loss or the updates rise too, or by itself at 1,000 times where no loss is logged; "
+        "critical when the loss diverges",
         build=LevelShift,
     ),
     Detector(

@@ -26,6 +26,30 @@ def test_gradients_alone_are_info() -> None:
     assert monitor.health()[0] == "healthy"
 
 
+@pytest.mark.parametrize("at", [24, 200])
+@pytest.mark.parametrize(("factor", "severity"), [(40, "info"), (1e6, "warning")])
+def test_without_a_loss_a_thousandfold_norm_counts_by_itself(at: int, factor: float, severity: str) -> None:
+    story = Story(330, seed=1)
+    story.has_loss = False
+    story.norms[at:] *= factor
+    monitor = story.watch()
+    assert {(i.kind, i.severity) for i in told(monitor)} == {("exploding", severity)}
+    assert monitor.health()[0] == ("healthy" if severity == "info" else "attention")
+
+
+def test_without_a_loss_a_climb_to_a_thousandfold_norm_counts_too() -> None:
+    story = Story(330, seed=1)
+    story.has_loss = False
+    story.norms[200:] *= np.exp2(np.minimum(np.arange(130), 20))[:, None]
+    assert [i.severity for i in told(story.watch())] == ["warning"]
+
+
+def test_with_a_loss_that_is_fine_it_does_not() -> None:
+    story = Story(330, seed=1)
+    story.norms[200:] *= 1e6
+    assert {i.severity for i in told(story.watch())} == {"info"}
+
+
 def test_high_updates_are_a_second_witness_under_adam_but_not_under_sgd() -> None:
     story = Story(330, seed=1)
     story.norms[200:] *= 40

@@ -46,6 +46,10 @@ def corroborated(memory: Memory, layout: Layout) -> Severity:
     return "warning" if independent and memory.update_high(10) else "info"
 
 
+_BY_ITSELF: Final = 10.0
+"""log2: where no loss is told that could speak for it or against it, a norm of 1,000 times the usual counts by itself."""
+
+
 @dataclass(slots=True)
 class LevelShift:
     """The median of the last five norms far above the baseline and above nearly all that the run has seen."""
@@ -96,10 +100,14 @@ class LevelShift:
         now, usual = memory.total, 2.0**self.reference
         text = f"The global gradient norm went from about {usual:.3g} to {now:.3g}, {times(math.log2(now / usual) if now > 0 else self.rise)} the usual level."
         numbers = {"usual": usual, "now": now, "rise_log2": self.rise}
+        severity = corroborated(memory, layout)
+        above = max(self.rise, memory.level_of(5) - self.reference)
+        if severity == "info" and memory.loss.n == 0 and above >= _BY_ITSELF:
+            severity = "warning"
         return Finding(
             detector="level_shift",
             kind="exploding",
-            severity=corroborated(memory, layout),
+            severity=severity,
             step=self.onset,
             evidence=(Evidence(text, numbers),),
         )
