@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from gradwatch.config import check_server, state_directory
 from gradwatch.errors import ConfigError
 
-__all__ = ["DEFAULT_PORT", "LAST_PORT", "Config", "is_loopback"]
+__all__ = ["DEFAULT_PORT", "LAST_PORT", "Config", "address_of", "is_loopback"]
 
 DEFAULT_PORT: Final = 8642
 LAST_PORT: Final = 8662
@@ -185,13 +185,21 @@ def is_loopback(host: str) -> bool:
 
 
 @lru_cache(maxsize=4_096)
-def _lies_in(host: str, networks: tuple[str, ...]) -> bool:
+def address_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that a text is, an IPv4 one also where it is written as IPv6; None if it is none."""
     try:
-        address = ipaddress.ip_address(host)
+        found = ipaddress.ip_address(text)
     except ValueError:
-        return False
-    address = getattr(address, "ipv4_mapped", None) or address
-    return any(address in ipaddress.ip_network(network, strict=False) for network in networks)
+        return None
+    return getattr(found, "ipv4_mapped", None) or found
+
+
+@lru_cache(maxsize=4_096)
+def _lies_in(host: str, networks: tuple[str, ...]) -> bool:
+    address = address_of(host)
+    return address is not None and any(
+        address in ipaddress.ip_network(network, strict=False) for network in networks
+    )
 
 
 def _port(value: Any) -> int:

@@ -12,12 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 from starlette.requests import HTTPConnection
 
-from ..config import Config
+from ..config import Config, address_of
 from ..errors import TooMany
 from .rates import Attempts, Rates
 
@@ -154,29 +153,20 @@ def client_of(peer: str, forwarded: Sequence[str], trusts: Callable[[str], bool]
     """
     client = peer
     for said in reversed([one.strip() for value in forwarded for one in value.split(",")]):
-        if not trusts(client) or _parsed(said) is None:
+        if not trusts(client) or address_of(said) is None:
             break
         client = said
     return client
 
 
-@lru_cache(maxsize=4_096)
-def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        found = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    return getattr(found, "ipv4_mapped", None) or found
-
-
 def _is_loopback(text: str) -> bool:
-    found: Any = _parsed(text)
+    found = address_of(text)
     return found is not None and bool(found.is_loopback)
 
 
 def _name(address: str) -> str:
     """What an address is counted under."""
-    found = _parsed(address)
+    found = address_of(address)
     if found is None or found.version == 4:
         return str(found or address)
     return str(ipaddress.ip_network((int(found), _V6_PREFIX), strict=False))

@@ -166,7 +166,6 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin, o
     });
     setText(gain, gainText(gainsOf(tensors, values.row)));
     gain.title = gain.textContent;
-    gain.title = gain.textContent;
     const among = wrongSince(values.step) !== null;
     const normals = among ? rangeAmong(tensors, values.row) : values.normals;
     const outside = outsideText(values.row, normals, among);
