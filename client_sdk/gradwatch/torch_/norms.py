@@ -22,7 +22,7 @@ from .measured import Columns, Floats, Norms
 from .scalars import HostCopy
 from .squares import TINY, WHOLE, Numbers, exact, sum_of_squares, tiny_norm, usual, vdot
 
-__all__ = ["Measurer", "Ref", "norms_of"]
+__all__ = ["PLAIN", "Measurer", "Ref", "flatten", "norms_of"]
 
 Ref: TypeAlias = Callable[[], Any]
 """A weak reference to a parameter."""
@@ -42,8 +42,8 @@ _TINY_NORM: Final = math.sqrt(TINY)
 _NUMPY: Final = (torch.float32, torch.float64)
 _ALONE: Final = {torch.float32: "whole", torch.float64: "long"}
 _HALF: Final = (torch.float16, torch.bfloat16)
-_flatten: Final[Callable[[list[Tensor]], Tensor]] = torch_utils._flatten_dense_tensors
-_PLAIN: Final = (torch.Tensor, torch.nn.Parameter)
+flatten: Final[Callable[[list[Tensor]], Tensor]] = torch_utils._flatten_dense_tensors
+PLAIN: Final = (torch.Tensor, torch.nn.Parameter)
 
 
 class Measurer:
@@ -158,7 +158,7 @@ class _Plan:
         # torch.cat takes vectors as they are; a view of each first would cost more than the copying.
         grads = [ref().grad for ref in self._vectors]
         if self._small:
-            grads.append(_flatten([ref().grad for ref in self._small]))
+            grads.append(flatten([ref().grad for ref in self._small]))
         flat = torch.cat(grads)
         if flat.numel() != self._total:
             raise _Misfit
@@ -213,7 +213,7 @@ def _grad(ref: Ref) -> Tensor:
 
 
 def _form(grad: Tensor) -> str:
-    plain = type(grad) in _PLAIN and grad.device.type == "cpu" and grad.layout is torch.strided
+    plain = type(grad) in PLAIN and grad.device.type == "cpu" and grad.layout is torch.strided
     if not plain or not grad.is_floating_point() or not grad.numel() or grad.requires_grad:
         return "odd"
     size, readable = grad.numel(), grad.dtype in _NUMPY
@@ -227,7 +227,7 @@ def _form(grad: Tensor) -> str:
 def _on_one_device(grads: Sequence[Tensor], device: torch.device) -> bool:
     """Whether max-abs of all of them can be had in one go."""
     return all(
-        type(grad) in _PLAIN and grad.device == device and grad.layout is torch.strided and grad.numel()
+        type(grad) in PLAIN and grad.device == device and grad.layout is torch.strided and grad.numel()
         for grad in grads
     )
 

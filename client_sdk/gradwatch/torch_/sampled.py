@@ -1,7 +1,7 @@
 """Statistics that are taken now and then, from weights, gradients and Adam's state.
 
-Taken of every tensor at once: the exact norm of the weights, and *samples* of at most 1,024 elements, evenly apart, the
-same ones each time (all elements of a smaller tensor). Samples are only copied in the training thread; the arithmetic
+Taken of every tensor at once: the exact norm of the weights, and *samples* of at most 1,024 elements, in runs of four evenly
+apart, the same ones each time (all elements of a smaller tensor; :mod:`~.gathered`). Samples are only copied in the training thread; the arithmetic
 is done when the frame is resolved. With ``w`` the weights before the step, ``w'`` after it, ``g`` the gradient that the
 optimizer uses and ``g-`` that of the step before:
 
@@ -19,33 +19,34 @@ optimizer uses and ``g-`` that of the step before:
 
 A ratio of norms from ``n`` of many elements has a relative standard error of about ``sqrt((k - 1) / 4n)``, where ``k`` is
 the kurtosis: 2 % for a normal distribution. A share ``s`` has one of ``sqrt(s (1 - s) / n)``, absolute: at most 1.6 %;
-so have the shares of a histogram's cells and any sum of them.
+so have the shares of a histogram's cells and any sum of them. Of trained models the root mean square error over large tensors
+was 2 to 15 % for ``update_ratio`` (most where few rows carry the step), 0.01 to 0.06 for ``grad_cosine``, and 3 to 28 % for
+``adam_ratio``, whose terms have a heavy tail.
 """
 
 from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from ..protocol.histogram import columns_of, count
-from .catalog import Catalog, local_part
+from .catalog import Catalog
+from .gathered import ELEMENTS, Gathered, gather
 from .measured import Columns, Floats, Norms
 from .norms import Measurer, Ref
-from .scalars import HostCopy, Later, Now, defer
+from .scalars import Later, Now, defer
 
 __all__ = ["HISTOGRAM", "HISTOGRAM_CADENCE", "SAMPLED", "Cadence", "Sample", "Sampler"]
 
 SAMPLED: Final = ("weight_norm", "update_ratio", "grad_cosine", "sign_flips", "zero_fraction", "adam_ratio")
 
-_ELEMENTS: Final = 1024
 _EVERY: Final = 10
 """Steps between samples where the budget allows."""
 
@@ -57,7 +58,7 @@ HISTOGRAM_CADENCE: Final = _EVERY * _HISTOGRAM_EVERY
 
 _LONGEST: Final = 10 * 2**12
 
-_WAITING: Final = 64 * 1024**2 // (5 * 4 * _ELEMENTS)
+_WAITING: Final = 64 * 1024**2 // (5 * 4 * ELEMENTS)
 """Columns whose samples fit into 64 MiB: five copies in float32 of each."""
 
 Rows: TypeAlias = dict[str, tuple[Columns, Floats]]
@@ -114,28 +115,6 @@ class Cadence:
         self.every = _EVERY
         while self._cost > allowed * self.every and self.every < _LONGEST:
             self.every *= 2
-
-
-@dataclass(eq=False, slots=True)
-class Gathered:
-    """Elements of some tensors, one after the other. ``sizes[i]`` of them belong to ``columns[i]``."""
-
-    columns: Columns
-    sizes: Columns
-    copy: HostCopy
-
-    def ready(self) -> bool:
-        """Whether :meth:`values` would return at once."""
-        return self.copy.ready()
-
-    def values(self) -> Floats:
-        """All elements in float64."""
-        return self.copy.numpy()
-
-    def per_column(self) -> dict[int, Floats]:
-        """The elements of each column."""
-        pieces = np.split(self.values(), np.cumsum(self.sizes)[:-1])
-        return dict(zip(self.columns.tolist(), pieces, strict=True))
 
 
 @dataclass(eq=False)
@@ -232,7 +211,7 @@ class Sampler:
         if not (due or eve) or len(last) > room:
             return None
         parameters = [self._catalog.refs[column]() for column in columns]
-        grads = _gather(columns, [None if p is None else p.grad for p in parameters])
+        grads = gather(columns, [None if p is None else p.grad for p in parameters])
         previous = self._previous.pop(number, None)
         if eve:
             self._previous[number] = (step, grads)
@@ -242,10 +221,10 @@ class Sampler:
         scale = getattr(optimizer, "grad_scale", None)
         sample = self.open[number] = Sample(
             weights=self._weights(number, columns).measure(),
-            before=_gather(columns, parameters),
+            before=gather(columns, parameters),
             grads=grads,
             previous=previous[1] if previous is not None and previous[0] == step - 1 else [],
-            second=_gather(np.array(list(second), np.intp), list(second.values())),
+            second=gather(np.array(list(second), np.intp), list(second.values())),
             floors=floors,
             scale=None if scale is None else defer(scale),
             histogram=self.cadence.histogram(step),
@@ -262,7 +241,7 @@ class Sampler:
                 if sample.before
                 else np.array([], np.intp)
             )
-            sample.after = _gather(columns, [self._catalog.refs[column]() for column in columns])
+            sample.after = gather(columns, [self._catalog.refs[column]() for column in columns])
         return sample is not None
 
     def _weights(self, number: int, columns: Columns) -> Measurer:
@@ -289,53 +268,29 @@ class _AsGradient:
         return None if parameter is None else parameter.detach()
 
 
-def _gather(columns: Columns, tensors: Sequence[Tensor | None]) -> list[Gathered]:
-    """Samples of the tensors that are there and dense, copied together for each device."""
-    devices: dict[torch.device, list[tuple[int, Tensor]]] = {}
-    for column, tensor in zip(columns.tolist(), tensors, strict=True):
-        if tensor is not None and tensor.layout is torch.strided and not tensor.is_complex():
-            picked = _pick(local_part(tensor.detach()))
-            if picked.numel():
-                devices.setdefault(picked.device, []).append((column, picked))
-    gathered = []
-    for found in devices.values():
-        copied = torch.cat([picked for _, picked in found]).float()
-        sizes = np.array([picked.numel() for _, picked in found], np.intp)
-        gathered.append(Gathered(np.array([column for column, _ in found], np.intp), sizes, HostCopy(copied)))
-    return gathered
-
-
-def _pick(tensor: Tensor) -> Tensor:
-    """At most 1,024 elements, evenly apart. The distance shares no factor with the last dimension, so that they do not
-    all come from a few columns of a matrix."""
-    flat = tensor.reshape(-1)
-    if flat.numel() <= _ELEMENTS:
-        return flat
-    apart = -(-flat.numel() // _ELEMENTS)
-    while math.gcd(apart, tensor.shape[-1]) > 1:
-        apart += 1
-    return flat[::apart]
-
-
 def _second_moments(
     catalog: Catalog, optimizer: Optimizer
 ) -> tuple[dict[int, Tensor], dict[int, tuple[float, float, Later | Now]]]:
     """Adam's ``exp_avg_sq`` by column, with epsilon, beta2 and the number of steps it has seen."""
     moments: dict[int, Tensor] = {}
     floors: dict[int, tuple[float, float, Later | Now]] = {}
+    column_of, states = catalog.column, optimizer.state
     for group in optimizer.param_groups:
         if "betas" not in group or "eps" not in group:
             continue
+        epsilon, beta2 = float(group["eps"]), float(group["betas"][1])
         steps: Later | Now | None = None
         for parameter in group["params"]:
-            column, state = catalog.column(parameter), optimizer.state.get(parameter, {})
-            if column is None or "exp_avg_sq" not in state or "step" not in state:
+            state = states.get(parameter)
+            column = column_of(parameter) if state else None
+            if state is None or column is None or "exp_avg_sq" not in state or "step" not in state:
                 continue
-            if steps is None or state["step"].device.type == "cpu":
-                steps = defer(state["step"])
+            step = state["step"]
+            if steps is None or step.is_cpu:
+                steps = defer(step)
             if steps is not None:
                 moments[column] = state["exp_avg_sq"]
-                floors[column] = (float(group["eps"]), float(group["betas"][1]), steps)
+                floors[column] = (epsilon, beta2, steps)
     return moments, floors
 
 

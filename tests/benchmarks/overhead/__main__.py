@@ -1,6 +1,6 @@
 """What watching costs in the training thread, as ratios to one ``torch.stack(torch._foreach_norm(grads))``.
 
-``python -m tests.benchmarks.overhead [--steps N] [--models mlp,deep,gpt,gpt768] [--peers]``. All variants are taken in turn within
+``python -m tests.benchmarks.overhead [--steps N] [--models mlp,deep,gpt,gpt768,gpt16k] [--peers]``. All variants are taken in turn within
 the same steps of real training, on one torch thread, so that what else the machine does hits them alike. With ``--peers``
 wandb, Trackio and TensorBoard are installed into a folder that is thrown away, and record the same norms, offline.
 """
@@ -18,7 +18,7 @@ import torch
 
 from . import peers
 from .calls import callbacks
-from .models import MODELS
+from .models import MODELS, SLOW
 from .sizes import bytes_per_value, import_seconds
 from .steps import Recording, Steps, ours, whole_steps
 from .timing import Times, idleness
@@ -62,7 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     parser.error(f"--only: no {', '.join(unknown)}; there are {', '.join(recordings)}")
                 recordings = {one: recordings[one] for one in chosen}
             if options.blocks:
-                in_whole_steps(name, whole_steps(MODELS[name], recordings, options.blocks, options.block))
+                warm = 1 if name in SLOW else 12
+                in_whole_steps(
+                    name, whole_steps(MODELS[name], recordings, options.blocks, options.block, warm)
+                )
 
 
 def in_calls(name: str, times: Times, logs: Mapping[str, peers.Log]) -> None:

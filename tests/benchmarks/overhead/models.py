@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import nn
 
-__all__ = ["MODELS", "Make", "Still", "loss_of"]
+__all__ = ["MODELS", "SLOW", "Make", "Still", "loss_of"]
 
 Make: TypeAlias = "Callable[[], tuple[nn.Module, torch.Tensor]]"
 
@@ -63,11 +63,20 @@ def gpt() -> tuple[nn.Module, torch.Tensor]:
 
 
 def gpt768() -> tuple[nn.Module, torch.Tensor]:
-    """The same with 12 sequences of 64 tokens, which is what nanoGPT's README takes for training on a CPU."""
+    """The same with 12 sequences of 64 tokens: the batch that nanoGPT's README takes on a CPU, there for a model of a tenth the size."""
     return Gpt(), torch.randint(0, 500, (12, 64))
 
 
-MODELS: dict[str, Make] = {"mlp": mlp, "deep": deep, "gpt": gpt, "gpt768": gpt768}
+def gpt16k() -> tuple[nn.Module, torch.Tensor]:
+    """The same with 64 sequences of 256 tokens, as nanoGPT trains its model of 10 million parameters
+    (``config/train_shakespeare_char.py``). A step takes many seconds on a CPU."""
+    return Gpt(), torch.randint(0, 500, (64, 256))
+
+
+MODELS: dict[str, Make] = {"mlp": mlp, "deep": deep, "gpt": gpt, "gpt768": gpt768, "gpt16k": gpt16k}
+
+SLOW: Final = frozenset({"gpt16k"})
+"""Those of which few steps are taken."""
 
 
 def loss_of(model: nn.Module, x: torch.Tensor) -> Callable[[], torch.Tensor]:
