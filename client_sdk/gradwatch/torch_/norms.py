@@ -40,8 +40,8 @@ _FEW: Final = 64
 _TINY_NORM: Final = math.sqrt(TINY)
 
 _NUMPY: Final = (torch.float32, torch.float64)
-_ALONE: Final = {torch.float32: "whole", torch.float64: "long"}
 _HALF: Final = (torch.float16, torch.bfloat16)
+_ALONE: Final = {torch.float32: "whole", torch.float64: "long"} | dict.fromkeys(_HALF, "half")
 flatten: Final[Callable[[list[Tensor]], Tensor]] = torch_utils._flatten_dense_tensors
 PLAIN: Final = (torch.Tensor, torch.nn.Parameter)
 
@@ -96,7 +96,7 @@ class _Plan:
     def __init__(self, refs: Sequence[Ref], columns: Columns) -> None:
         self._absent: list[Ref] = []
         kept: list[int] = []
-        at: dict[str, list[int]] = {"vectors": [], "small": [], "whole": [], "long": [], "odd": []}
+        at: dict[str, list[int]] = {form: [] for form in ("vectors", "small", "whole", "long", "half", "odd")}
         for i, ref in enumerate(refs):
             parameter = ref()
             if parameter is None or parameter.grad is None:
@@ -109,14 +109,15 @@ class _Plan:
                 at[_ALONE.get(_grad(refs[kept[k]]).dtype, "odd")].append(k)
             at = {form: sorted(positions) for form, positions in at.items()} | {"vectors": [], "small": []}
         self._columns = columns[kept]
-        self._vectors, self._small, self._whole, self._long, self._odd = (
+        self._vectors, self._small, self._whole, self._long, self._half, self._odd = (
             [refs[kept[k]] for k in positions] for positions in at.values()
         )
         self._joined = self._vectors + self._small
         self._joined_at = np.array(at["vectors"] + at["small"], np.intp)
-        self._whole_at, self._long_at, self._odd_at = (
-            np.array(at[form], np.intp) for form in ("whole", "long", "odd")
+        self._whole_at, self._long_at, self._half_at, self._odd_at = (
+            np.array(at[form], np.intp) for form in ("whole", "long", "half", "odd")
         )
+        self._wide = torch.empty(WHOLE if self._half else 0)
         sizes = [_grad(ref).numel() for ref in self._joined]
         self._total = sum(sizes)
         self._offsets = np.cumsum([0, *sizes[:-1]], dtype=np.intp)
@@ -148,6 +149,8 @@ class _Plan:
             if any(view.dtype.char not in "fd" for view in views):
                 raise _Misfit
             _read_views(norms, self._long_at, views)
+        if self._half:
+            _take(norms, self._half_at, _read_half(self._half, self._wide), _views(self._half))
         if self._joined:
             self._read_joined(norms)
         if self._odd:
@@ -177,6 +180,22 @@ def _read(refs: Sequence[Ref]) -> list[float]:
     """Sums of squares of gradients in float32 that need no rows; a TypeError if one has another type by now."""
     dot, number = vdot, np.float32.__float__
     return [number(dot(view := ref().grad.numpy(), view)) for ref in refs]
+
+
+def _read_half(refs: Sequence[Ref], wide: Tensor) -> list[float]:
+    """Sums of squares of gradients in half precision: widened piece by piece into ``wide``, which stays in the caches, where a
+    whole copy would be written to fresh memory and read back."""
+    squares = []
+    for ref in refs:
+        grad = ref().grad
+        if grad.dtype not in _HALF:
+            raise _Misfit
+        total, flat = 0.0, grad.reshape(-1)
+        for piece in flat.split(len(wide)) if len(flat) > len(wide) else (flat,):
+            numbers = wide[: len(piece)].copy_(piece).numpy()
+            total += float(vdot(numbers, numbers))
+        squares.append(total)
+    return squares
 
 
 def _views(refs: Sequence[Ref]) -> Callable[[int], Numbers]:
@@ -220,7 +239,7 @@ def _form(grad: Tensor) -> str:
     if size <= (_SMALL if readable else _SMALL_HALF):
         return "vectors" if grad.dim() == 1 else "small"
     if not readable:
-        return "odd"
+        return "half" if grad.dtype in _HALF else "odd"
     return "whole" if size <= WHOLE and grad.dtype is torch.float32 else "long"
 
 
