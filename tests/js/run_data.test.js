@@ -6,11 +6,11 @@ import { test } from "node:test";
 import { followRun, withMarks } from "../../static/js/ui/run_data.js";
 
 /** A run that is followed; the test answers each question by hand. */
-function followed() {
+function followed(role = "viewer") {
   const asked = [];
   const handlers = {};
   let state = {
-    boot: { base: "", role: "viewer" },
+    boot: { base: "", role },
     run: { id: "r", state: "running", last_step: 0 },
     api: { get: (path) => new Promise((answer, refuse) => asked.push({ path, answer, refuse })) },
     live: { on: (type, handler) => (handlers[type] = handler), follow() {} },
@@ -45,6 +45,17 @@ test("of two answers that come in the wrong order the newer question's stands", 
   first.answer(answerOf({ state: "running" }));
   await settle();
   assert.equal(store.get().run.state, "finished");
+});
+
+test("rules that changed twice are those of the newer question", async () => {
+  const { store, questions, tell } = followed("owner");
+  tell("rule", {});
+  const [first, second] = questions("/rules");
+  second.answer({ rules: ["new"] });
+  await settle();
+  first.answer({ rules: ["old"] });
+  await settle();
+  assert.deepEqual(store.get().rules, ["new"]);
 });
 
 test("a mark is neither lost nor doubled, whether the answer held it or not", async () => {

@@ -14,6 +14,7 @@
 //   byUrgency(alerts), detailText(alert), withAlert(alerts, alert): pure
 
 import { formatAgo, formatCount, formatDuration, formatTime, formatUtc } from "../core/format.js";
+import { createTurns } from "../core/turns.js";
 import { button, openDialog, openMenu } from "./dialog.js";
 import { el } from "./element.js";
 import { toast, toastError } from "./toast.js";
@@ -56,14 +57,14 @@ export function withAlert(alerts, alert) {
 export function followAlerts(store, { run = "" } = {}) {
   const { api, live } = store.get();
   let arrived = [];
-  let turn = 0;
+  const turns = createTurns();
   const load = async () => {
     arrived = [];
-    const mine = ++turn;
+    const counts = turns();
     try {
       const { alerts } = await api.get("/alerts", { run });
       // What an event told while the answer was under way is newer than the answer.
-      if (mine === turn) store.set({ alerts: arrived.reduce(withAlert, alerts) });
+      if (counts()) store.set({ alerts: arrived.reduce(withAlert, alerts) });
     } catch (error) {
       if (error.status !== 401) toastError(error);
     }

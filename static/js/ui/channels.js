@@ -3,6 +3,7 @@
 //   mountChannels(element, store) -> {destroy, reload}   owners only
 
 import { formatAgo } from "../core/format.js";
+import { createTurns } from "../core/turns.js";
 import { button, confirmDialog, openDialog, openMenu } from "./dialog.js";
 import { el, icon } from "./element.js";
 import { fieldFor } from "./rulefields.js";
@@ -15,9 +16,12 @@ export function mountChannels(element, store) {
   const list = el("ul", { class: "share-list", "aria-label": "Notification channels" });
   const context = { api, kinds: [], reload: load };
   element.append(list, el("p", {}, button("Add a channel", () => openChannel(context))));
+  const turns = createTurns();
   async function load() {
+    const counts = turns();
     try {
       const { channels, kinds } = await api.get("/channels");
+      if (!counts()) return;
       context.kinds = kinds;
       const rows = channels.map((channel) => row(channel, context));
       if (!rows.length) rows.push(el("li", { class: "muted" }, "No channel yet. Alerts show on these pages only."));

@@ -8,6 +8,7 @@
 
 import { formatCount, formatTime, formatUtc } from "../core/format.js";
 import { alarms, bestRemedy, byUrgency, leading, pathOf, saidText, spanText, withIncident } from "../core/incident.js";
+import { createTurns } from "../core/turns.js";
 import { copyButton } from "./copy.js";
 import { el, setChildren } from "./element.js";
 import { toastError } from "./toast.js";
@@ -22,14 +23,14 @@ export function followIncidents(store, { run, onLoaded }) {
   /** What events have told since the newest question: newer than its answer. */
   let arrived = [];
   let judged = null;
-  let turn = 0;
+  const turns = createTurns();
   const load = async () => {
     arrived = [];
     judged = null;
-    const mine = ++turn;
+    const counts = turns();
     try {
       const { incidents, health, kinds } = await api.get(`/runs/${encodeURIComponent(run)}/incidents`);
-      if (mine !== turn) return;
+      if (!counts()) return;
       store.set({ kinds, incidents: arrived.reduce(withIncident, incidents), health: judged ?? health ?? store.get().health ?? null });
       onLoaded();
     } catch (error) {

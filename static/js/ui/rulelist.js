@@ -3,6 +3,7 @@
 //   mount(element, store) -> {destroy, reload}   reads and writes store key `rules`
 //   whereText(rule): pure
 
+import { createTurns } from "../core/turns.js";
 import { button, openMenu } from "./dialog.js";
 import { el, icon } from "./element.js";
 import { openRuleForm } from "./ruleform.js";
@@ -18,13 +19,13 @@ export function whereText(rule) {
 
 export function mount(element, store) {
   const { api, live } = store.get();
-  let turn = 0;
+  const turns = createTurns();
   /** Saving asks, and so does the news of it: the newest question's answer stands. */
   const load = async () => {
-    const mine = ++turn;
+    const counts = turns();
     try {
       const { rules } = await api.get("/rules");
-      if (mine === turn) store.set({ rules });
+      if (counts()) store.set({ rules });
     } catch (error) {
       toastError(error);
     }

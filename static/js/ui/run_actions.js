@@ -4,6 +4,7 @@
 //   titleOf(action) -> "Learning rate cut: x1 to x0.5"
 
 import { formatCount, formatNumber } from "../core/format.js";
+import { createTurns } from "../core/turns.js";
 import { el } from "./element.js";
 
 const MOST = 20;
@@ -33,8 +34,9 @@ export function mount(element, store, { onStep }) {
   element.append(el("div", { class: "panel-head" }, el("h2", {}, "Actions")), el("div", { class: "panel-body", tabindex: 0 }, list));
   const stopped = new AbortController();
   let known = null;
-  let early = false;
-  let turn = 0;
+  /** An effect is too early to tell, or no answer came. */
+  let again = false;
+  const turns = createTurns();
 
   function item(action) {
     const who = action.by === "author" ? "by hand" : action.reason;
@@ -50,16 +52,16 @@ export function mount(element, store, { onStep }) {
 
   async function load() {
     const { api, run } = store.get();
-    const mine = ++turn;
+    const counts = turns();
     try {
       const { actions } = await api.get(`/runs/${run.id}/actions`, { limit: MOST }, { signal: stopped.signal });
-      if (mine !== turn) return;
-      early = actions.some(({ effect }) => effect.verdict === "too early");
+      if (!counts()) return;
+      again = actions.some(({ effect }) => effect.verdict === "too early");
       list.replaceChildren(...actions.map(item));
       element.hidden = actions.length === 0;
     } catch (error) {
-      // A lost server shows in the header; the next mark or the next turn asks again.
-      known = null;
+      // A lost server shows in the header; the next action or the next turn asks again.
+      if (counts()) again = true;
       if (error.name !== "AbortError" && error.status !== 0) throw error;
     }
   }
@@ -71,7 +73,7 @@ export function mount(element, store, { onStep }) {
     load();
   }
 
-  const timer = setInterval(() => (early || known === null) && !document.hidden && load(), AGAIN_MS);
+  const timer = setInterval(() => again && !document.hidden && load(), AGAIN_MS);
   const stop = store.subscribe((_, changed) => changed.has("marks") && look());
   look();
   return {

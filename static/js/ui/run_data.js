@@ -2,6 +2,7 @@
 // with the page, in the boot data.
 
 import { buildTree, openAtFirst } from "../core/tree.js";
+import { createTurns } from "../core/turns.js";
 import { toastError } from "./toast.js";
 
 /**
@@ -14,8 +15,8 @@ export function followRun(store, opened, { onTree, onColumns, onCorrected }) {
   const id = store.get().run.id;
   const path = `/runs/${encodeURIComponent(id)}`;
   let usual = null;
-  /** Questions about each thing so far: only the newest one's answer counts. */
-  const turns = { run: 0, tensors: 0, marks: 0 };
+  /** Turns of asking for each thing: only the newest one's answer counts. */
+  const turns = { run: createTurns(), tensors: createTurns(), marks: createTurns(), rules: createTurns() };
   /** What events have told since the run was asked about: newer than the answer. */
   let told = {};
   let marked = [];
@@ -32,9 +33,9 @@ export function followRun(store, opened, { onTree, onColumns, onCorrected }) {
   const loadRun = () =>
     quietly(async () => {
       told = {};
-      const turn = ++turns.run;
+      const counts = turns.run();
       const { run, segments, statistics } = await api.get(path);
-      if (turn === turns.run) store.set({ run: { ...store.get().run, ...run, ...told }, segments, statistics });
+      if (counts()) store.set({ run: { ...store.get().run, ...run, ...told }, segments, statistics });
     });
 
   function takeTensors({ tensors, groups }) {
@@ -47,9 +48,9 @@ export function followRun(store, opened, { onTree, onColumns, onCorrected }) {
 
   const loadTensors = () =>
     quietly(async () => {
-      const turn = ++turns.tensors;
+      const counts = turns.tensors();
       const answer = await api.get(`${path}/tensors`);
-      if (turn !== turns.tensors) return;
+      if (!counts()) return;
       takeTensors(answer);
       onTree();
     });
@@ -57,16 +58,17 @@ export function followRun(store, opened, { onTree, onColumns, onCorrected }) {
   const loadMarks = () =>
     quietly(async () => {
       marked = [];
-      const turn = ++turns.marks;
+      const counts = turns.marks();
       const { marks } = await api.get(`${path}/marks`);
-      if (turn === turns.marks) store.set({ marks: withMarks(marks, marked) });
+      if (counts()) store.set({ marks: withMarks(marks, marked) });
     });
 
   const loadRules = () =>
     quietly(async () => {
       if (boot.role !== "owner") return;
+      const counts = turns.rules();
       const { rules } = await api.get("/rules");
-      store.set({ rules });
+      if (counts()) store.set({ rules });
     });
 
   function everything() {

@@ -10,6 +10,7 @@
 //     problem  sentence, "" when all is well
 //     hidden   Set of ids that are being deleted and may still come back
 
+import { createTurns } from "../core/turns.js";
 import { createQueue } from "./queue.js";
 
 const PAGE = 200;
@@ -19,7 +20,9 @@ export function createRuns(store) {
   const { api, live } = store.get();
   const newer = createQueue(1);
   let filters = {};
-  let turn = 0;
+  const turns = createTurns();
+  /** Whether the filters are still those of a question. */
+  let current = turns();
   store.set({ runs: new Map(), healths: new Map(), total: null, loading: true, problem: "", hidden: new Set() });
 
   const put = (runs, { fresh = false } = {}) => {
@@ -31,24 +34,24 @@ export function createRuns(store) {
   const putHealth = (entries) => store.set({ healths: new Map([...store.get().healths, ...entries]) });
 
   async function fetchPage(offset, fresh) {
-    const mine = turn;
+    const counts = current;
     store.set({ loading: true });
     try {
       const page = await api.get("/runs", { ...filters, limit: PAGE, offset });
-      if (mine !== turn) return false;
+      if (!counts()) return false;
       putHealth(Object.entries(page.health));
       put(page.runs.map((run) => ({ ...run, bytes: page.bytes?.[run.id] })), { fresh });
       store.set({ database: page.database ?? null, total: page.total, problem: "", loading: false });
       return page.runs.length === PAGE;
     } catch (error) {
-      if (mine === turn) store.set({ problem: error.message, loading: false });
+      if (counts()) store.set({ problem: error.message, loading: false });
       return false;
     }
   }
 
   function load(changed) {
     filters = changed;
-    turn += 1;
+    current = turns();
     return fetchPage(0, true);
   }
 

@@ -9,6 +9,7 @@
 //   Owners only: the server refuses everyone else.
 
 import { formatAgo, formatDuration, formatTime, plural } from "../core/format.js";
+import { createTurns } from "../core/turns.js";
 import { copyButton } from "./copy.js";
 import { button, openDialog } from "./dialog.js";
 import { el } from "./element.js";
@@ -122,13 +123,13 @@ export function mountShares(element, store, { run = "", names = new Map() } = {}
   const { api, live } = store.get();
   const list = el("ul", { class: "share-list", "aria-label": "Links" });
   element.append(list);
-  let turn = 0;
+  const turns = createTurns();
   /** Making a link asks, and so does the news of it: the newest question's answer stands. */
   const load = async () => {
-    const mine = ++turn;
+    const counts = turns();
     try {
       const { shares } = await api.get("/shares", { run });
-      if (mine === turn) draw(list, shares, { api, names, run, reload: load });
+      if (counts()) draw(list, shares, { api, names, run, reload: load });
     } catch (error) {
       toastError(error);
     }
