@@ -1,6 +1,7 @@
 // The compare page: two to five runs on shared axes, their verdicts, and how they were set up.
 
 import { formatCount, formatDuration, formatNumber } from "../core/format.js";
+import { createTurns } from "../core/turns.js";
 import { readBoot } from "../io/api.js";
 import { clockOf, columnsOf, differences, firstBadStep, firstIncident, whoFirst } from "../ui/compare_data.js";
 import { mount as mountChart } from "../ui/compare_chart.js";
@@ -31,6 +32,9 @@ const params = new URLSearchParams(location.search || boot.view);
 const asked = shared ?? params.getAll("run").flatMap((value) => value.split(","));
 let ids = [...new Set(asked)].filter(Boolean).slice(0, MOST);
 let axis = params.get("x") === "time" ? "time" : "step";
+/** The axis that is drawn: that of choice once all runs have what it needs. */
+let drawnAxis = axis;
+const redraws = createTurns();
 /** Where names of runs lead; a link has no page of a single run. */
 const base = shared ? null : boot.base;
 let entries = [];
@@ -44,7 +48,7 @@ for (const [key, , title] of STATISTICS) mountChartMenu($(`#${key} h2`), store, 
 async function loadEntry(id, index) {
   const path = `/runs/${encodeURIComponent(id)}`;
   const [{ run }, { incidents, health }, { alerts }] = await Promise.all([api.get(path), api.get(`${path}/incidents`), api.get("/alerts", { run: id })]);
-  const entry = { run, colour: `--chart-${index}`, health, incident: firstIncident(incidents), alerts: alerts.length, views: {}, bad: null, place: (step) => step };
+  const entry = { run, colour: `--chart-${index}`, health, incident: firstIncident(incidents), alerts: alerts.length, views: {}, bad: null, clock: null };
   await loadCurves(entry);
   return entry;
 }
@@ -59,7 +63,6 @@ async function loadCurves(entry) {
   );
   const finer = (from, to) => api.series(run.id, { statistic: "global_grad_norm", scope: "run", rows: [0], from, to, points: POINTS });
   entry.bad = entry.views.norm ? await firstBadStep(entry.views.norm, finer) : null;
-  entry.place = axis === "time" ? clockOf(await anchorsOf(run)) : (step) => step;
 }
 
 /** Times of steps spread over the run: between them time is taken to pass evenly. */
@@ -71,22 +74,43 @@ async function anchorsOf(run) {
   return found.flatMap(({ steps: [step], times: [time] }) => (step === undefined ? [] : [{ step, time }]));
 }
 
+function paintChoice() {
+  for (const choice of $("#axis").children) choice.setAttribute("aria-pressed", String(choice.dataset.x === axis));
+}
+
+/** What the chosen axis needs of runs, asked for where it isn't known. */
+async function prepare(some) {
+  if (axis === "time") await Promise.all(some.map(async (entry) => (entry.clock ??= clockOf(await anchorsOf(entry.run)))));
+}
+
+/** Draws what there is on the chosen axis, when what that needs has come; unless more has been asked for since. */
+async function redraw() {
+  const counts = redraws();
+  paintChoice();
+  await prepare(entries);
+  if (counts()) draw();
+}
+
+/** Where a step of a run stands on the drawn axis; nowhere while its times are awaited. */
+const placeOf = ({ clock }) => (drawnAxis === "time" ? (clock ?? (() => NaN)) : undefined);
+
 function draw() {
+  if (drawnAxis !== axis) setCursor(null);
+  drawnAxis = axis;
   for (const { key, chart } of charts) {
-    const lines = entries.filter(({ views }) => views[key]).map((entry) => ({ colour: entry.colour, columns: columnsOf(entry.views[key], entry.place) }));
-    chart.draw(lines, axis);
+    const lines = entries.filter(({ views }) => views[key]).map((entry) => ({ colour: entry.colour, columns: columnsOf(entry.views[key], placeOf(entry)) }));
+    chart.draw(lines, drawnAxis);
   }
   const now = Date.now() / 1000 + (store.get().connection?.clock ?? 0);
   drawVerdict($("#verdict"), entries, { base, now, onRemove: shared ? null : remove });
   drawDifferences($("#differences"), entries, differences(entries.map(({ run }) => run)), base);
   setText($("#first"), whoFirst(entries.map(({ run, incident }) => ({ name: run.name, incident }))));
   drawLegend();
-  for (const choice of $("#axis").children) choice.setAttribute("aria-pressed", String(choice.dataset.x === axis));
 }
 
 /** Names with the values under the cursor, else the newest. */
 function drawLegend() {
-  const where = cursor === null ? "now" : axis === "time" ? formatDuration(cursor) : `step ${formatCount(cursor)}`;
+  const where = cursor === null ? "now" : drawnAxis === "time" ? formatDuration(cursor) : `step ${formatCount(cursor)}`;
   const values = (entry) => charts.map(({ key }) => `${key} ${formatNumber(valueAt(entry, key))}`).join(", ");
   $("#legend").replaceChildren(el("span", { class: "muted legend-where" }, where), ...entries.map((entry) => el("span", { class: "legend-entry" }, nameOf(entry, base), el("span", { class: "muted" }, values(entry)))));
 }
@@ -94,7 +118,7 @@ function drawLegend() {
 function valueAt(entry, key) {
   const view = entry.views[key];
   if (!view) return NaN;
-  const { x, last } = columnsOf(view, entry.place);
+  const { x, last } = columnsOf(view, placeOf(entry));
   if (cursor === null) return last.at(-1) ?? NaN;
   const at = x.findIndex((value) => value >= cursor);
   return at < 0 ? NaN : last[at];
@@ -119,19 +143,16 @@ function remove(id) {
   ids = ids.filter((other) => other !== id);
   history.replaceState(null, "", address());
   entries = entries.filter(({ run }) => run.id !== id);
-  draw();
+  redraw().catch(toastError);
 }
 
-$("#axis").addEventListener("click", async ({ target }) => {
+$("#axis").addEventListener("click", ({ target }) => {
   if (!target.dataset.x || target.dataset.x === axis) return;
   axis = target.dataset.x;
   history.replaceState(null, "", address());
-  try {
-    await Promise.all(entries.map(loadCurves));
-    draw();
-  } catch (error) {
-    toastError(error);
-  }
+  // While runs are still awaited, their coming draws them.
+  if ($("#compared").hasAttribute("data-loading")) paintChoice();
+  else redraw().catch(toastError);
 });
 
 $("#share")?.addEventListener("click", share);
@@ -145,8 +166,9 @@ async function refresh() {
   const moving = entries.filter(({ run }) => run.state === "running");
   if (moving.length === 0) return;
   const fresh = await Promise.all(moving.map((entry) => loadEntry(entry.run.id, Number(entry.colour.at(-1)))));
+  await prepare(fresh);
   entries = entries.map((entry) => fresh.find(({ run }) => run.id === entry.run.id) ?? entry);
-  draw();
+  await redraw();
 }
 
 async function start() {
@@ -158,6 +180,7 @@ async function start() {
   $("#compared").hidden = false;
   try {
     entries = await Promise.all(ids.map(loadEntry));
+    await redraw();
   } catch (error) {
     $("#compared").hidden = true;
     $("#problem").hidden = false;
@@ -167,13 +190,14 @@ async function start() {
   }
   $("#compared").removeAttribute("data-loading");
   if ($("#share")) $("#share").disabled = false;
-  draw();
   ready();
   const loaded = await loadPlotly();
   for (const { chart } of charts) chart.usePlotly(loaded);
   document.body.dataset.drawn = "1";
   // The header says when the server can't be reached; the next turn asks again.
-  setInterval(() => refresh().catch((error) => error.status !== 0 && toastError(error)), EVERY_MS);
+  const follow = () => refresh().catch((error) => error.status !== 0 && toastError(error)).finally(later);
+  const later = () => setTimeout(follow, EVERY_MS);
+  later();
 }
 
 start();

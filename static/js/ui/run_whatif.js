@@ -84,6 +84,7 @@ export function mount(element, store, model) {
 
   function hide() {
     clearTimeout(timer);
+    request?.abort();
     store.set({ whatIf: null });
     suggested = null;
     slider.value = String(notchOf(1, 1));
