@@ -20,7 +20,7 @@ from .alerts.incidents import alert_of, concerns
 from .models import Rule, Run, SeriesQuery
 from .store import Store
 from .store.health_queries import ill_runs, list_incidents
-from .troubled import troubled
+from .troubled import LEAST_STEPS, troubled
 
 __all__ = ["Trial", "suggest", "try_on_healthy", "try_rule"]
 
@@ -38,8 +38,6 @@ MOST_FIRINGS: Final = 200
 OTHERS: Final = 10
 LOOKED_AT: Final = 100
 """Newest finished runs among which healthy ones are looked for."""
-LEAST_WELL: Final = 16
-"""Steps outside of incidents by which a threshold is suggested."""
 
 SECONDS: Final = 2.0
 """After so many firings, or so long, the answer is what was found so far."""
@@ -142,7 +140,7 @@ def suggest(store: Store, run: Run, rule: Rule) -> float | None:
         return None
     starts = (series.first_bucket + np.arange(len(extremes))) * series.width
     well = finite & ~troubled(store, run.id, starts, starts + series.width)
-    enough = bool(well.sum() * series.width >= LEAST_WELL or (well == finite).all())
+    enough = bool(well.sum() * series.width >= LEAST_STEPS or (well == finite).all())
     outermost = 99 if enough == upwards else 1
     edge = float(np.percentile(extremes[well if enough else finite].astype(np.float64), outermost))
     away = abs(edge) if upwards else -abs(edge) / 2

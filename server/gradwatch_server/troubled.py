@@ -7,16 +7,19 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from gradwatch.health import KINDS
+
 from .store import Store
 from .store.dismissal_queries import dismissed_in
 from .store.health_queries import list_incidents
 
-__all__ = ["SPREADING", "troubled"]
+__all__ = ["LEAST_STEPS", "SPREADING", "troubled"]
 
-SPREADING: Final = frozenset(
-    ("exploding", "spike", "vanishing", "nonfinite", "diverging", "bad_init", "accumulating")
-)
+SPREADING: Final = frozenset(kind.key for kind in KINDS.values() if kind.spreads)
 """Kinds of what takes hold of a whole model; others leave most of its numbers as they are."""
+
+LEAST_STEPS: Final = 16
+"""With fewer steps outside of such incidents nothing is known of what is usual."""
 
 
 def troubled(

@@ -89,10 +89,11 @@ test("incidents and alerts are visited in the order of their steps", () => {
 
 test("a run that went wrong before anything was normal is told from one that was normal first, and from one with a sick layer", () => {
   const ill = { kind: "exploding", severity: "critical", first_step: 3, closed_step: null, dismissed: null };
-  assert.equal(neverNormal([ill], 400, 0), 3);
-  assert.equal(neverNormal([{ ...ill, first_step: 400 }], 400, 0), null);
-  assert.equal(neverNormal([{ ...ill, first_step: 400 }], 400, 390), 400, "a resumed run begins later");
-  assert.equal(neverNormal([{ ...ill, closed_step: 90 }], 400, 0), null, "it recovered");
-  for (const other of [{ kind: "dead" }, { severity: "info" }, { dismissed: { time: 1 } }]) assert.equal(neverNormal([{ ...ill, ...other }], 400, 0), null);
-  assert.deepEqual(beginsOver([ill, { ...ill, first_step: 500 }], 400), [3]);
+  const judged = (incidents) => ({ incidents, normal: { spreading: ["exploding"], least_steps: 16 } });
+  assert.equal(neverNormal(judged([ill]), 400, 0), 3);
+  assert.equal(neverNormal(judged([{ ...ill, first_step: 400 }]), 400, 0), null);
+  assert.equal(neverNormal(judged([{ ...ill, first_step: 400 }]), 400, 390), 400, "a resumed run begins later");
+  assert.equal(neverNormal(judged([{ ...ill, closed_step: 90 }]), 400, 0), null, "it recovered");
+  for (const other of [{ kind: "dead" }, { severity: "info" }, { dismissed: { time: 1 } }]) assert.equal(neverNormal(judged([{ ...ill, ...other }]), 400, 0), null);
+  assert.deepEqual(beginsOver(judged([ill, { ...ill, first_step: 500 }]), 400), [3]);
 });

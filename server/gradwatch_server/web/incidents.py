@@ -15,7 +15,7 @@ from ..flight import batches_of
 from ..store import health_queries as sql
 from ..store.database import Database
 from ..store.dismissal_queries import dismissed_in
-from ..troubled import troubled
+from ..troubled import LEAST_STEPS, SPREADING, troubled
 from ..visitors import Viewer
 from .access import CurrentViewer, VisibleRun, services_of
 from .replies import reply
@@ -25,6 +25,15 @@ __all__ = ["found_in", "router"]
 router = APIRouter(tags=["Health"])
 
 
+class NormalOut(BaseModel):
+    """From what it is told what is normal for a run."""
+
+    spreading: list[str] = Field(
+        description="Kinds of incidents that take hold of a whole model: nothing of their steps counts."
+    )
+    least_steps: int = Field(description="With fewer other steps nothing is known.")
+
+
 class IncidentsReply(BaseModel):
     """Incidents of a run, the newest first, and where it stands now."""
 
@@ -32,6 +41,7 @@ class IncidentsReply(BaseModel):
         description="With `dismissed: {time, who}` where somebody said that it is not a problem; a link is not told who."
     )
     kinds: dict[str, str] = Field(description="What each kind of incident is called.")
+    normal: NormalOut
     health: dict[str, Any] | None = Field(description="State, sentence, newest judged step and scores.")
 
 
@@ -61,6 +71,7 @@ def found_in(database: Database, run_id: str, viewer: Viewer, limit: int) -> dic
     return {
         "incidents": [opinion(one, said.get(one["id"]), viewer) for one in found],
         "kinds": {kind.key: kind.label for kind in KINDS.values()},
+        "normal": {"spreading": sorted(SPREADING), "least_steps": LEAST_STEPS},
         "health": health.get(run_id),
     }
 

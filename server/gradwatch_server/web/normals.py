@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from gradwatch.protocol import limits
 
 from ..errors import NotFound
+from ..troubled import LEAST_STEPS
 from .access import VisibleRun, services_of
 from .replies import cells, reply_exact
 
@@ -21,9 +22,6 @@ __all__ = ["normal_range", "router"]
 STEPS: Final = 256
 MOST_CELLS: Final = 640_000
 """Of very wide runs fewer steps are looked at, so that the answer stays quick."""
-
-LEAST_STEPS: Final = 16
-"""With fewer positive values nothing is said of a tensor."""
 
 UNITS: Final = 3.0
 LEAST_SCALE: Final = 0.25
@@ -48,7 +46,7 @@ class NormalsReply(BaseModel):
 def normal_range(values: Floats) -> tuple[Floats, Floats, Floats]:
     """Low end, middle and high end of what is usual, ``[tensors]``, for norms ``[steps, tensors]``: the median of their
     logarithms and three robust deviations (1.4826 x median absolute deviation) to each side. NaN with fewer than
-    :data:`LEAST_STEPS` positive finite values."""
+    :data:`.LEAST_STEPS` positive finite values."""
     usable = np.isfinite(values) & (values > 0)
     logs = np.full(values.shape, np.nan)
     np.log2(values, out=logs, where=usable)

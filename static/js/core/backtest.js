@@ -6,16 +6,14 @@ import { beginsOver } from "./incident.js";
 import { quantile } from "./scale.js";
 
 const NAMED = 5;
-/** Steps outside of incidents by which a threshold is suggested, as on the server. */
-const LEAST_WELL = 16;
 
 /**
  * Twice the 99th percentile of what was highest in each bucket outside of incidents, to two digits; of the calmest hundredth in
  * a run that was hardly ever outside of one. 1 while nothing is known.
  *
- * @param {object | null} window whose row 0 is looked at  @param {object[]} incidents
+ * @param {object | null} window whose row 0 is looked at  @param {object} judged incidents and what is normal, as in incident.js
  */
-export function firstThreshold(window, incidents) {
+export function firstThreshold(window, judged) {
   const well = [];
   const ill = [];
   for (let i = 0; i < (window?.n ?? 0); i += 1) {
@@ -23,11 +21,11 @@ export function firstThreshold(window, incidents) {
     const cell = window.index(0, bucket);
     const high = window.high[cell];
     if (!(window.flags[cell] & PRESENT) || !(high > 0) || high === Infinity) continue;
-    const begins = beginsOver(incidents, bucket * window.width, (bucket + 1) * window.width - 1);
+    const begins = beginsOver(judged, bucket * window.width, (bucket + 1) * window.width - 1);
     (begins.length > 0 ? ill : well).push(high);
   }
   if (well.length + ill.length === 0) return 1;
-  const enough = well.length * window.width >= LEAST_WELL || ill.length === 0;
+  const enough = well.length * window.width >= judged.normal.least_steps || ill.length === 0;
   const sorted = (enough ? well : [...well, ...ill]).sort((a, b) => a - b);
   return Number((2 * quantile(sorted, enough ? 0.99 : 0.01)).toPrecision(2));
 }

@@ -53,25 +53,26 @@ export function withIncident(incidents, incident) {
   return incident.merged_into ? others : [...others, { dismissed: before?.dismissed ?? null, ...incident }];
 }
 
-/** Kinds of what takes hold of the norms of a whole model; others leave what is normal for most layers as it was. As in troubled.py. */
-const SPREADING = new Set(["exploding", "spike", "vanishing", "nonfinite", "diverging", "bad_init", "accumulating"]);
-/** After fewer steps nothing is known of what is normal, as on the server. */
-const LEAST_NORMAL = 16;
-
 /**
- * The first steps of the incidents that touch the steps `from` to `to`, those that take hold of a whole model.
+ * The first steps of the incidents that touch the steps `from` to `to`, those that take hold of a whole model: others leave
+ * what is normal for most layers as it was.
  *
+ * @param {{incidents?: object[], normal: {spreading: string[]}}} judged as in the answer of GET /runs/{id}/incidents
  * @returns {number[]}
  */
-export function beginsOver(incidents, from, to = from) {
-  const over = ({ kind, severity, first_step, closed_step, dismissed }) => SPREADING.has(kind) && severity !== "info" && !dismissed && first_step <= to && from <= (closed_step ?? Infinity);
+export function beginsOver({ incidents = [], normal }, from, to = from) {
+  const over = ({ kind, severity, first_step, closed_step, dismissed }) => normal.spreading.includes(kind) && severity !== "info" && !dismissed && first_step <= to && from <= (closed_step ?? Infinity);
   return incidents.filter(over).map(({ first_step }) => first_step);
 }
 
-/** The step at which a run went wrong before anything normal was known of it, and is wrong still at `step`; null if it isn't so. */
-export function neverNormal(incidents, step, first) {
-  const begin = Math.min(...beginsOver(incidents, step));
-  return begin - first < LEAST_NORMAL ? begin : null;
+/**
+ * The step at which a run went wrong before anything normal was known of it, and is wrong still at `step`; null if it isn't so.
+ *
+ * @param {{incidents?: object[], normal: {spreading: string[], least_steps: number}}} judged
+ */
+export function neverNormal(judged, step, first) {
+  const begin = Math.min(...beginsOver(judged, step));
+  return begin - first < judged.normal.least_steps ? begin : null;
 }
 
 /** "since step 12,047" or "steps 12,047 to 12,099". */

@@ -157,7 +157,7 @@ const inspector = mountInspector($("#inspector"), store, model, {
 const readout = mountReadout($("#readout"), store, model, { valueOf, textAt: heat.textAt, ranks });
 const whatIf = mountWhatIf($("#whatif"), store, model);
 const shownRows = { rows: heat.rows, valueOf };
-const unusual = mountUnusual($("#unusual"), { ...shownRows, onPick: (node) => pick(node), never: (step) => neverNormal(store.get().incidents ?? [], step, model.first()) !== null });
+const unusual = mountUnusual($("#unusual"), { ...shownRows, onPick: (node) => pick(node), never: (step) => neverNormal(store.get(), step, model.first()) !== null });
 const suggest = mountSuggest($("#suggest"), store, {
   ...shownRows,
   largest: () => inspector.largest(),
@@ -183,7 +183,7 @@ function mountChartMenus() {
 
 /** What an alert on a statistic begins with: from the whole run where that is known, else from what is in view. */
 function highestUsual(name) {
-  return firstThreshold(model.feed(name, "run", { overview: name === "global_grad_norm" }).window, store.get().incidents ?? []);
+  return firstThreshold(model.feed(name, "run", { overview: name === "global_grad_norm" }).window, store.get());
 }
 for (const [name, chart, statistic] of [["norm", norm, "global_grad_norm"], ["loss", loss, "loss"]]) {
   handles[name] = mountHandles(chart, store, { statistic, suggest: () => highestUsual(statistic) });

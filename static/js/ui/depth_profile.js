@@ -19,17 +19,17 @@ const LEAST_MARK = 3;
 /**
  * The step before which normal is looked for: a stretch's begin, and within an incident the incident's first step.
  *
- * @param {object[]} incidents
+ * @param {object} judged incidents and what is normal, as in core/incident.js
  */
-export function normalBefore(step, incidents) {
-  return Math.min(Math.floor(step / STRETCH) * STRETCH, ...beginsOver(incidents, step));
+export function normalBefore(step, judged) {
+  return Math.min(Math.floor(step / STRETCH) * STRETCH, ...beginsOver(judged, step));
 }
 
 export function normalsAt(store) {
   let known = null;
   return async (step, signal) => {
-    const { api, run, incidents } = store.get();
-    const before = normalBefore(step, incidents ?? []);
+    const { api, run } = store.get();
+    const before = normalBefore(step, store.get());
     if (before <= 0) return null;
     if (known?.before !== before) known = { before, normals: await api.get(`/runs/${encodeURIComponent(run.id)}/normals`, { before }, { signal }) };
     return known.normals;

@@ -1,7 +1,7 @@
 // Incidents of one run: keeping them current, and the card that explains the open one.
 //
 //   followIncidents(store, {run, onLoaded}) -> {destroy}
-//     keeps `incidents`, `kinds` and `health` current from the live socket; loads GET /runs/{id}/incidents where the boot data
+//     keeps `incidents`, `kinds`, `normal` and `health` current from the live socket; loads GET /runs/{id}/incidents where the boot data
 //     hold not all of them; onLoaded() after each load
 //   mount(element, store, { onShow }) -> {destroy}
 //     reads `incidents`, `health`, `chosenIncident` (id), `kinds`; onShow({step, tensor, incident}) when a step or layer is chosen
@@ -29,9 +29,9 @@ export function followIncidents(store, { run, onLoaded }) {
     judged = null;
     const counts = turns();
     try {
-      const { incidents, health, kinds } = await api.get(`/runs/${encodeURIComponent(run)}/incidents`);
+      const { incidents, health, kinds, normal } = await api.get(`/runs/${encodeURIComponent(run)}/incidents`);
       if (!counts()) return;
-      store.set({ kinds, incidents: arrived.reduce(withIncident, incidents), health: judged ?? health ?? store.get().health ?? null });
+      store.set({ kinds, normal, incidents: arrived.reduce(withIncident, incidents), health: judged ?? health ?? store.get().health ?? null });
       onLoaded();
     } catch (error) {
       if (error.status !== 401 && error.status !== 403) toastError(error);

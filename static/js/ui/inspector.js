@@ -133,8 +133,7 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin, o
   }
 
   function wrongSince(step) {
-    const { incidents, run } = store.get();
-    return neverNormal(incidents ?? [], step, run.first_step);
+    return neverNormal(store.get(), step, store.get().run.first_step);
   }
 
   const largest = () => store.get().tree?.nodes.get(list.firstChild?.firstChild.dataset.key ?? "") ?? null;
