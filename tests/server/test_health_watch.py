@@ -98,7 +98,7 @@ def test_incidents_are_stored_told_and_asked_for(server: Running) -> None:
     assert nonfinite["severity"] == "critical"
     assert nonfinite["first_step"] == BAD
     assert reply["health"]["state"] == "critical"
-    spreading = "accumulating bad_init diverging exploding nonfinite spike vanishing".split()
+    spreading = ["accumulating", "bad_init", "diverging", "exploding", "nonfinite", "spike", "vanishing"]
     assert reply["normal"] == {"spreading": spreading, "least_steps": 16}
     with server.owner() as api:
         health = api.get("/api/v1/health", params={"run": ["run-1", "no-such-run"]}).json()["health"]
