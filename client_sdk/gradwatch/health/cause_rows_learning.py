@@ -41,6 +41,9 @@ LEARNING: Final[tuple[Cause, ...]] = (
                 2,
                 "it began within the first hundred steps, or while the learning rate rises",
                 lambda f: f.early or f.lr_rising,
+                lambda f: (
+                    "it began within the first hundred steps" if f.early else "the learning rate was rising"
+                ),
             ),
             Sign(
                 2,

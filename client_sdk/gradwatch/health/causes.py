@@ -18,11 +18,19 @@ Test: TypeAlias = Callable[[Facts], bool]
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """A piece of evidence: its weight (1 weak, 2 clear, 4 near-proof), how to say it, and the test."""
+    """A piece of evidence: its weight (1 weak, 2 clear, 4 near-proof), how to say it, and the test.
+
+    ``of_this`` says it of one run, where ``text`` has to name two cases.
+    """
 
     weight: int
     text: str
     holds: Test
+    of_this: Callable[[Facts], str] | None = None
+
+    def said(self, facts: Facts) -> str:
+        """What to tell of a run for which it holds."""
+        return self.text if self.of_this is None else self.of_this(facts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +71,8 @@ def explain(facts: Facts, rows: Sequence[Cause], top: int = 3) -> tuple[tuple[Ca
             label=row.label,
             confidence=round(confidence, 3),
             certainty="low" if confidence < 0.4 else "medium" if confidence < 0.7 else "high",
-            supporting=tuple(s.text for s in plus),
-            contradicting=tuple(s.text for s in minus),
+            supporting=tuple(s.said(facts) for s in plus),
+            contradicting=tuple(s.said(facts) for s in minus),
             remedies=prescribe(row.remedies, facts),
         )
         for _, _, _, row, confidence, plus, minus in scored[:top]

@@ -135,3 +135,17 @@ def test_unknown_numbers_speak_neither_for_nor_against() -> None:
     """With nothing known of LR, updates, init or clipping, no cause may be certain."""
     found, _ = explain(facts(), CAUSES)
     assert all(c.confidence < 0.7 for c in found)
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_of_two_cases_in_a_row_of_the_table_a_run_is_told_its_own(early: bool) -> None:
+    story = lr_jump() if not early else Story(160)
+    if early:
+        story.norms[60:] *= 40
+        story.loss[62:] *= 8
+        story.sampled["update_ratio"][60:] *= 100
+    else:
+        story.run["lr"] = np.geomspace(1e-3, 0.1, 330)
+    (cause,) = (cause for cause in one(story).causes if cause.key == "lr_too_high")
+    own, other = "it began within the first hundred steps", "the learning rate was rising"
+    assert ((own in cause.supporting), (other in cause.supporting)) == (early, not early)

@@ -130,3 +130,14 @@ def test_what_grows_steep_later_began_when_it_was_found_steep_in_the_sentence_an
     assert deep
     for one in deep:
         assert one.first_step == one.origin.step > 300
+
+
+@pytest.mark.parametrize("gain", [1.0, -1.0])
+def test_what_grows_steep_among_the_first_steps_was_not_so_from_the_start(gain: float) -> None:
+    story = Story(160, tensors=network(12), seed=6)
+    story.norms[20:] *= np.exp2(-gain * np.repeat(np.arange(12), 2))
+    story.loss[:] = 2.3 + 0.01 * np.random.default_rng(0).normal(size=160)
+    deep = [one for one in loud(story.watch()) if one.origin.where == "depth"]
+    assert deep
+    for one in deep:
+        assert 8 < one.first_step == one.origin.step <= 32

@@ -190,6 +190,9 @@ class Spike:
 class DepthExplosion:
     """Gradients or activations that grow from layer to layer (science notes, D9 and 2.3)."""
 
+    fine: int = -1
+    """The last step at which the profile was looked at and was not that steep, -1 before the first."""
+
     def look(self, memory: Memory, layout: Layout) -> Finding | None:
         """The finding while the profile over depth is that steep."""
         if memory.frames not in (8, 16, 32) and memory.frames % max(due(memory.frames), 64):
@@ -198,13 +201,14 @@ class DepthExplosion:
         front, m = forward_gain(memory, layout)
         backward, forward = back >= 0.5 and back * n >= 6.0, front >= 0.5 and front * m >= 6.0
         if not backward and not forward:
+            self.fine = memory.step if n or m else self.fine
             return None
         gain, layers = (back, n) if backward else (front, m)
         what = "gradients grow toward the input" if backward else "activations grow toward the output"
         text = f"Over {layers} layers {what} by a factor of {2.0**gain:.2f} per layer."
         stuck = memory.loss.improved < 0.02 and memory.loss.n >= 30
         grave = stuck or memory.loss.level >= ELEVATED or (backward and forward)
-        step = memory.step if memory.frames > 64 else 0
+        step = memory.step if memory.frames > 64 else self.fine + 1
         return Finding(
             detector="depth_explosion",
             kind="exploding",

@@ -66,12 +66,16 @@ def _all_still(memory: Memory, layout: Layout) -> bool:
 class VanishingDepth:
     """Gradients that shrink from layer to layer toward the input (science notes, D9). Info until learning is stuck too."""
 
+    fine: int = -1
+    """The last step at which the profile was looked at and was not that steep, -1 before the first."""
+
     def look(self, memory: Memory, layout: Layout) -> Finding | None:
         """The finding while the profile over depth is that steep."""
         if memory.frames < 8 or memory.frames % due(memory.frames):
             return None
         gain, layers, profile = depth_gain(memory, layout)
         if gain > -0.5 or -gain * layers < 6.0:
+            self.fine = memory.step if layers else self.fine
             return None
         stuck = _stuck(memory, 50) or _stopped_early(memory)
         severity: Severity = "warning" if stuck or (memory.loss.n == 0 and -gain * layers > 20) else "info"
@@ -82,7 +86,7 @@ class VanishingDepth:
         )
         numbers = {"gain_log2_per_layer": gain, "layers": float(layers), "first_to_last": ratio}
         first = layout.tensors[layout.probe[0]]
-        step = 0 if memory.frames <= 64 else memory.step
+        step = self.fine + 1 if memory.frames <= 64 else memory.step
         origin = Origin(step=step, where="depth", tensor=first.name, module=first.module)
         return Finding(
             detector="vanishing_depth",
