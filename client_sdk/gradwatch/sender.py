@@ -109,6 +109,7 @@ class Sender:
         self._sample_at: float | None = None
         self._sampled_step = -1
         self._told: set[str] = set()
+        self._heard: dict[str, Incident] = {}
         self._sent_bytes = 0
         self._sent_since = 0.0
 
@@ -169,12 +170,18 @@ class Sender:
             elif isinstance(event, Acked):
                 self._journal.acknowledge(event.next_seq)
             elif isinstance(event, IncidentReceived):
-                self._on_incident(event.incident)
+                self._hear(event.incident)
             elif isinstance(event, Warned) and event.code != "reopened":
                 self._once(event.code, f"the server says: {event.message} Steps are kept and sent later")
         refused = self._connection.refused
         if refused is not None:
             self._once("refused", f"the server refused this run: {refused}. Steps are kept on disk")
+
+    def _hear(self, incident: Incident) -> None:
+        """What is open is told again after each new connection."""
+        if self._heard.get(incident.id) != incident:
+            self._heard[incident.id] = incident
+            self._on_incident(incident)
 
     def _opened(self, welcome: Welcome, now: float) -> None:
         assert self._connection is not None

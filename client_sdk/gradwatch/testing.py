@@ -28,6 +28,7 @@ from .protocol import (
     Welcome,
     encode,
 )
+from .protocol.messages import Incident
 from .protocol.session import Beat, HelloReceived, RecordReceived
 
 __all__ = ["FakeClock", "FakeServer", "MemoryTransport", "StoredStream"]
@@ -110,6 +111,7 @@ class FakeServer:
     Attributes:
         refuse: what a trainer is refused with, for good.
         warn: what a trainer is told instead of a welcome, for now.
+        incidents: what it is told after each welcome.
     """
 
     def __init__(self, *, key: str = "", acks: bool = True) -> None:
@@ -120,6 +122,7 @@ class FakeServer:
         self.connections = 0
         self.refuse: ConnectionRefused | None = None
         self.warn: Error | None = None
+        self.incidents: list[Incident] = []
         self.changed = threading.Condition()
 
     def open(self) -> Callable[[bytes | str], list[str]]:
@@ -143,6 +146,7 @@ class FakeServer:
                         stream = self.streams.setdefault(event.hello.stream, StoredStream(event.hello))
                         at.append(stream)
                         replies.append(session.welcome(Welcome(next_seq=len(stream.records))))
+                        replies += [str(encode(incident)) for incident in self.incidents]
                     elif isinstance(event, RecordReceived):
                         at[0].records.append(event.record)
                         if self.acks:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from jinja2 import Environment
 
@@ -65,19 +65,47 @@ class Fenceable(Protocol):
         """Sends it a message when it can."""
 
 
+_MOST_NEWS: Final = 256
+"""Open incidents of one run that are kept for trainers that come late."""
+_MOST_RUNS: Final = 4_096
+"""Runs whose open incidents are kept."""
+
+
+@dataclass(slots=True)
+class _News:
+    """What the trainers of one segment of a run were told, by incident, as long as it is open and more than a remark."""
+
+    segment: int
+    open: dict[str, str] = field(default_factory=dict)
+
+
 class Trainers:
     """Which connections send which run. The store says which streams are closed by newer ones; this ends their sockets."""
 
     def __init__(self) -> None:
         self._connections: dict[str, dict[Fenceable, StreamHandle]] = {}
+        self._news: OrderedDict[str, _News] = OrderedDict()
 
     def enter(self, stream: StreamHandle, connection: Fenceable) -> None:
-        """``connection`` sends ``stream`` from now on. Those whose stream it has closed are ended."""
+        """``connection`` sends ``stream`` from now on. Those whose stream it has closed are ended.
+
+        It hears of what is open of its segment: of an incident that came while its network was down, or before this rank was
+        there. A run that goes on in a new segment has been started again by somebody who knew.
+        """
         connections = self._connections.setdefault(stream.run.id, {})
         connections[connection] = stream
         for other, older in list(connections.items()):
             if older.closed is not None:
                 other.fence(older.closed)
+        news = self._news.get(stream.run.id)
+        if news is None or news.segment < stream.segment:
+            self._news[stream.run.id] = _News(stream.segment)
+        elif news.segment == stream.segment:
+            for text in news.open.values():
+                connection.tell(text)
+        self._news.move_to_end(stream.run.id)
+        while len(self._news) > _MOST_RUNS:
+            self._news.popitem(last=False)
 
     def leave(self, stream: StreamHandle, connection: Fenceable) -> None:
         """It is gone."""
@@ -95,16 +123,23 @@ class Trainers:
 
     def fence_run(self, run_id: str) -> None:
         """Ends all connections of a run, because it was deleted."""
+        self._news.pop(run_id, None)
         for connection in list(self._connections.get(run_id, {})):
             connection.fence()
 
     def tell(self, run_id: str, incident: Mapping[str, Any]) -> None:
         """Those who send a run hear of its incidents: a script may have asked to act on them."""
-        connections = self._connections.get(run_id)
-        if connections:
-            text = str(encode(incident_message(incident)))
-            for connection in list(connections):
-                connection.tell(text)
+        news = self._news.get(run_id)
+        if news is None:
+            return
+        message = incident_message(incident)
+        text = str(encode(message))
+        if not message.open or message.severity == "info":
+            news.open.pop(message.id, None)
+        elif message.id in news.open or len(news.open) < _MOST_NEWS:
+            news.open[message.id] = text
+        for connection in list(self._connections.get(run_id, {})):
+            connection.tell(text)
 
     @property
     def runs(self) -> set[str]:

@@ -16,6 +16,7 @@ from gradwatch.journal import Journal
 from gradwatch.outbox import Outbox, ReadyFrame
 from gradwatch.packer import Packer
 from gradwatch.protocol import Hello, Statistic, Tensor
+from gradwatch.protocol.messages import Incident
 from gradwatch.sender import Sender
 from gradwatch.spool import Spool
 from gradwatch.testing import FakeClock, FakeServer, MemoryTransport
@@ -47,6 +48,7 @@ class Rig:
     server: FakeServer = field(default_factory=FakeServer)
     clock: FakeClock = field(default_factory=FakeClock)
     told: list[str] = field(default_factory=list)
+    heard: list[Incident] = field(default_factory=list)
     spool_limit: int = 10**9
     segment_bytes: int = 8 * 1024**2
     memory_limit: int = 10**9
@@ -72,6 +74,7 @@ class Rig:
             connection=None if self.offline else self.connection,
             clock=self.clock,
             tell=self.told.append,
+            on_incident=self.heard.append,
         )
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from gradwatch.errors import ConnectionRefused
 from gradwatch.frames import Frame
 from gradwatch.outbox import MarkPoint, ScalarPoint
 from gradwatch.protocol import Batch, Bye, Error, Lost, Mark, decode
+from gradwatch.protocol.messages import Incident
 from gradwatch.sender import Ending
 from gradwatch.spool import BINARY, read_segment, segments_of
 from gradwatch.testing import FakeClock
@@ -370,3 +371,25 @@ def test_what_the_server_says_before_it_goes_away_for_a_while_is_told_once(rig: 
     rig.pump(30, every=0.1)
     assert rig.told == ["the server says: the disk is full. Steps are kept and sent later"]
     assert sorted(rig.server.stream.series("grad_norm")) == [0]
+
+
+def test_an_incident_that_is_told_again_after_a_cut_is_passed_on_once_and_a_graver_one_again(
+    rig: Rig,
+) -> None:
+    warning = Incident(id="i", kind="exploding", severity="warning", step=3, data={"opened_step": 4})
+    rig.server.incidents = [warning]
+    rig.pump(1)
+    rig.transport.down = True
+    rig.step(0)
+    rig.pump(1)
+    rig.transport.down = False
+    rig.pump(30, every=0.1)
+    assert rig.server.connections == 2 and rig.heard == [warning]
+    graver = replace(warning, severity="critical")
+    rig.server.incidents = [graver]
+    rig.transport.down = True
+    rig.step(1)
+    rig.pump(1)
+    rig.transport.down = False
+    rig.pump(30, every=0.1)
+    assert rig.heard == [warning, graver]

@@ -88,3 +88,32 @@ def test_the_script_hears_of_incidents_of_its_run(server: Running) -> None:
         assert opened.data["sentence"].startswith("Exploding since step 7")
         other.send(schema(), batch(1, [0], np.ones((1, 3))))
         other.wait_acked(2)
+
+
+def test_who_comes_back_or_late_hears_of_what_is_open(server: Running) -> None:
+    """Whose network was down while an incident came would else train on for hours; a run started anew has seen it already."""
+    finder = server.services.health._announce
+
+    def heard(*trainers: Trainer) -> list[list[str]]:
+        server.on_loop(lambda: finder("incident", "run-1", incident(id="last")))
+        server.on_loop(
+            lambda: finder("incident", "run-1", incident(id="last", closed_step=41, closed_time=1.0))
+        )
+        return [[one.id for one in iter(lambda one=one: next_incident(one), None)] for one in trainers]
+
+    def next_incident(trainer: Trainer) -> Incident | None:
+        """None after the last that was told."""
+        while not isinstance(message := decode(trainer.socket.recv(timeout=PATIENCE)), Incident):
+            pass
+        return message if message.open or message.id != "last" else None
+
+    with Trainer(server, hello()) as trainer:
+        assert heard(trainer) == [["last"]]
+    for kind in ("open", "remark", "over"):
+        server.on_loop(lambda kind=kind: finder("incident", "run-1", incident(id=kind)))
+    server.on_loop(lambda: finder("incident", "run-1", incident(id="remark", severity="info")))
+    server.on_loop(lambda: finder("incident", "run-1", incident(id="over", closed_step=40, closed_time=1.0)))
+    with Trainer(server, hello()) as again, Trainer(server, hello(stream="late", rank=3)) as late:
+        assert heard(again, late) == [["open", "last"], ["open", "last"]]
+    with Trainer(server, hello(stream="new", segment="anew", started_at=1_700_009_000.0)) as anew:
+        assert heard(anew) == [["last"]]
