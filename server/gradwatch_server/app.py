@@ -80,9 +80,8 @@ def create_app(config: Config, *, clock: Callable[[], float] = time.time) -> Fas
         redirect_slashes=False,
     )
     add_handlers(app)
-    app.include_router(_api())
-    for proving in (entry, unlock):
-        app.include_router(proving.router, prefix="/api/v1", responses=_ERRORS)
+    for router in (_api(), entry.router, unlock.router):
+        app.include_router(router, prefix="/api/v1", responses=_ERRORS)
     for module in (health, ingest, live, static, pages):
         app.include_router(module.router)
     app.add_middleware(Edge, root_path=config.root_path, access_log=config.access_log)
@@ -91,9 +90,7 @@ def create_app(config: Config, *, clock: Callable[[], float] = time.time) -> Fas
 
 def _api() -> APIRouter:
     """Everything that :func:`~.web.access.guard` watches over."""
-    api = APIRouter(
-        prefix="/api/v1", dependencies=[Depends(guard), Depends(audit.audited)], responses=_ERRORS
-    )
+    api = APIRouter(dependencies=[Depends(guard), Depends(audit.audited)])
     for module in (
         runs,
         normals,

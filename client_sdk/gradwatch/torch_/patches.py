@@ -84,23 +84,31 @@ def listen(listener: Listener) -> Callable[[], None]:
 
 
 def _install() -> None:
+    wrappers: dict[int, tuple[Function, Function]] = {}
     for name, wrap in _CLIPPING.items():
         original = getattr(torch.nn.utils, name, None)
         if original is not None:
-            _replace_everywhere(original, wrap(original))
+            wrappers[id(original)] = original, wrap(original)
+    _replace_everywhere(wrappers)
     _replace_method("step", _scaler_step)
     _replace_method("unscale_", _scaler_unscale)
 
 
-def _replace_everywhere(original: Function, wrapper: Function) -> None:
-    """In torch, and wherever ``from torch.nn.utils import ...`` has put the same function."""
+def _replace_everywhere(wrappers: dict[int, tuple[Function, Function]]) -> None:
+    """In torch, and wherever ``from torch.nn.utils import ...`` has put the same function. By ``id(original)``: the function and
+    what takes its place.
+
+    A process with torch has thousands of modules with hundreds of thousands of names: all are looked through once, and most of
+    that without running Python for each name.
+    """
     for module in list(sys.modules.values()):
         names = getattr(module, "__dict__", None)
-        if not isinstance(names, dict):
+        if not isinstance(names, dict) or wrappers.keys().isdisjoint(map(id, list(names.values()))):
             continue
         for name, value in list(names.items()):
             private = module is clip_grad and name.startswith("_")
-            if value is original and not private:
+            if id(value) in wrappers and not private:
+                original, wrapper = wrappers[id(value)]
                 names[name] = wrapper
                 _undo.append(functools.partial(_restore, names, name, wrapper, original))
 
