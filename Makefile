@@ -7,6 +7,8 @@ INSTALLED := $(VENV)/.installed
 NODE := node_modules/.package-lock.json
 BUNDLE := static/dist/sources.json
 BENCHES := overhead latency page culprits ingest store alerts on_screen shared crowd health.bench health.silence health.cost
+# Where sources may not be kept compiled, every process of the tests compiles them all again.
+unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(RUN) -m pytest -p tests.strict
 
 .PHONY: help setup bundle system demo serve test check lint types js fast e2e bench faults gpu wheel clean

@@ -91,8 +91,13 @@ def lies_in(module: str, parts: tuple[str, ...]) -> bool:
     return any(module == part or module.startswith(part + ".") for part in parts)
 
 
-def imports(module: str, path: Path) -> Iterator[str]:
+@cache
+def imports(module: str) -> tuple[str, ...]:
     """Dotted names of what a module imports anywhere in it, but for type checking only."""
+    return tuple(_imports(module, modules()[module]))
+
+
+def _imports(module: str, path: Path) -> Iterator[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     skipped = {id(inner) for block in ast.walk(tree) if is_type_checking(block) for inner in ast.walk(block)}
@@ -121,7 +126,7 @@ def test_imports_follow_the_arrows(module: str) -> None:
     allowed = (*MAY_IMPORT[part], part)
     wrong = [
         name
-        for name in imports(module, modules()[module])
+        for name in imports(module)
         if lies_in(name, ANYTHING) and not lies_in(name, allowed) and name != "gradwatch"
     ]
     assert not wrong, f"{module} imports {wrong}; {part} may import {allowed}"
@@ -131,16 +136,14 @@ def test_imports_follow_the_arrows(module: str) -> None:
 def test_third_party_packages_stay_where_they_belong(module: str) -> None:
     for package, parts in ONLY_IN.items():
         if not lies_in(module, parts):
-            used = [name for name in imports(module, modules()[module]) if lies_in(name, (package,))]
+            used = [name for name in imports(module) if lies_in(name, (package,))]
             assert not used, f"{module} imports {used}; only {parts} may"
 
 
 def test_the_client_never_imports_the_server() -> None:
-    for module, path in modules().items():
+    for module in modules():
         if lies_in(module, ("gradwatch",)):
-            assert not [name for name in imports(module, path) if lies_in(name, ("gradwatch_server",))], (
-                module
-            )
+            assert not [name for name in imports(module) if lies_in(name, ("gradwatch_server",))], module
 
 
 @pytest.mark.parametrize("path", sorted(modules().values()), ids=lambda p: str(p.relative_to(ROOT)))

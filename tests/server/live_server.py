@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,6 +39,7 @@ from gradwatch_server.connections import Patience
 from gradwatch_server.load import CALM, LATE_S
 from gradwatch_server.services import Services
 from gradwatch_server.serving import _Server, bind
+from gradwatch_server.store.schema import open_database
 from gradwatch_server.web.access import cookie_name
 from gradwatch_server.web.view_codec import View, decode_view
 
@@ -61,8 +64,9 @@ class Running:
         return self.client(Authorization=f"Bearer {self.services.token}", **headers)
 
     def client(self, **headers: str) -> httpx.Client:
-        """A client that sends these headers."""
-        return httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE)
+        """A client that sends these headers. Reading the certificates that it would verify by takes longer than most requests."""
+        encrypted = self.url.startswith("https:")
+        return httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE, verify=encrypted)
 
     def browser(self) -> tuple[dict[str, str], str]:
         """The headers of a signed-in browser, and its page token."""
@@ -84,6 +88,15 @@ class Running:
         assert done.wait(PATIENCE)
 
 
+@functools.cache
+def _new_database() -> bytes:
+    """The file that a server makes when it starts for the first time, made once for all that tests start."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "gradwatch.db"
+        open_database(str(path)).close()
+        return path.read_bytes()
+
+
 @contextlib.contextmanager
 def serving(directory: Path, **given: Any) -> Iterator[Running]:
     """A server on a free port, stopped at the end."""
@@ -91,6 +104,10 @@ def serving(directory: Path, **given: Any) -> Iterator[Running]:
     clock = given.pop("clock", None)
     patience = given.pop("patience", Patience())
     config = Config.build(environ, directory=directory, **{"port": 0, **given})
+    new = directory / "gradwatch.db"
+    if "database" not in given and not new.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        new.write_bytes(_new_database())
     app = create_app(config, **({"clock": clock} if clock else {}))
     listener = bind(config)
     port = int(listener.getsockname()[1])
