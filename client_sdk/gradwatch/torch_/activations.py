@@ -26,13 +26,13 @@ from typing import Any, Final, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ..errors import ConfigError
 from ..shield import Shield
 from . import forked
 from .catalog import clean_name, local_part
 from .sampled import Cadence
+from .step_hooks import after_steps
 
 __all__ = ["BOUNDS", "MOST_MODULES", "Activations", "max_logit", "saturation"]
 
@@ -107,8 +107,7 @@ class Activations:
         coming = run.join(self)
         if coming is not None:
             self._run, self._coming = run, coming
-            after: Any = torch.compiler.disable(self._shield.wrap(self._after_step, "watching activations"))  # type: ignore[no-untyped-call]
-            self._undo = [register_optimizer_step_post_hook(after).remove]
+            self._undo = [after_steps(self._shield.wrap(self._after_step, "watching activations"))]
             self._arm(coming())
 
     def log(self, values: Mapping[str, Any], /) -> None:

@@ -23,7 +23,7 @@ class BackwardWatch:
 
     The hooks hold neither model nor parameter. FSDP2's parameters (DTensors) get none, since FSDP2 calls them inside
     its own communication stream; for those the gradient of the one parameter is compared with the one it had at the
-    last step.
+    last step. So it is where a script writes gradients itself (``torch.autograd.grad``, ``torch.func``) and no hook is called.
 
     Args:
         catalog: the watched parameters.
@@ -50,6 +50,10 @@ class BackwardWatch:
     def detach(self) -> None:
         """Removes every hook."""
         self.settle()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Drops all weak references to parameters and gradients; the next steps bring new ones."""
         for sentinel in self._sentinels.values():
             sentinel.remove()
         self._sentinels.clear()
@@ -81,18 +85,22 @@ class BackwardWatch:
             if sentinel is not None:
                 sentinel.remove()
             model = self._catalog.model_of(self._catalog.column(parameter))
-            sentinel = self._sentinels[number] = _Sentinel(parameter, model, self._marker(number, model))
+            sentinel = self._sentinels[number] = _Sentinel(
+                parameter, model, self._steps, number, self._passes
+            )
+            sentinel.heard = self._passes[model] > 0
         sentinel.remember(parameter.grad)
 
     def hooked(self, number: int) -> bool:
         """Whether a hook tells of every backward of an optimizer's parameters, so that :meth:`poll` has nothing to find."""
         sentinel = self._sentinels.get(number)
-        return sentinel is not None and sentinel.hooked
+        return sentinel is not None and not sentinel.deaf
 
     def poll(self) -> None:
-        """Looks at the gradients of parameters that have no hook."""
+        """Looks at the gradients of parameters whose hook tells nothing. Only in the thread that trains them: to read one while
+        a backward writes it ends the process."""
         for number, sentinel in self._sentinels.items():
-            if sentinel.changed():
+            if sentinel.deaf and sentinel.changed():
                 self._steps.saw_backward(number)
                 self._passes[sentinel.model] += 1
 
@@ -107,50 +115,52 @@ class BackwardWatch:
     def _noter(self, column: int) -> Callable[[torch.Tensor], None]:
         order, me, model = self._order, weakref.ref(self), self._catalog.model_of(column)
 
-        def note(_: torch.Tensor) -> None:
+        def note(parameter: torch.Tensor) -> None:
             order.setdefault(column)
             watch = me()
-            if watch is not None:
+            if watch is not None and parameter.grad is not None:
                 watch._passes[model] += 1
                 watch._steps.saw_backward(watch._owner(column))
 
         return note
 
-    def _marker(self, number: int, model: int) -> Callable[[torch.Tensor], None]:
-        me = weakref.ref(self)
-
-        def mark(_: torch.Tensor) -> None:
-            watch = me()
-            if watch is not None:
-                watch._passes[model] += 1
-                watch._steps.saw_backward(number)
-
-        return mark
-
 
 class _Sentinel:
-    """One parameter that stands for an optimizer."""
+    """One parameter that stands for an optimizer.
 
-    def __init__(self, parameter: torch.Tensor, model: int, hook: Callable[[torch.Tensor], None]) -> None:
+    Args:
+        parameter: which.
+        model: the number of its model.
+        steps: is told of each backward.
+        number: of the optimizer.
+        passes: counts backwards by model.
+    """
+
+    def __init__(
+        self, parameter: torch.Tensor, model: int, steps: Steps, number: int, passes: Counter[int]
+    ) -> None:
         self.model = model
         self.parameter = weakref.ref(parameter)
-        self._handle: Any = _hook(parameter, hook) if _hookable(parameter) else None
+        self.heard = False
+        """Whether its hook was called since the last step that was remembered."""
+        self._handle: Any = (
+            _hook(parameter, _marker(weakref.ref(self), steps, number, passes))
+            if _hookable(parameter)
+            else None
+        )
+        self.deaf = self._handle is None
+        """Whether no hook tells of backwards, so that gradients are compared."""
         self._grad: weakref.ref[torch.Tensor] | None = None
 
-    @property
-    def hooked(self) -> bool:
-        """Whether a hook tells, and nothing needs to be compared."""
-        return self._handle is not None
-
     def remember(self, grad: torch.Tensor | None) -> None:
-        """The gradient that the step has used."""
-        if self._handle is None and grad is not None:
-            self._grad = weakref.ref(grad)
+        """The gradient that a step has used. If no hook was called before that step, none will be."""
+        self.deaf, self.heard = not self.heard, False
+        self._grad = weakref.ref(grad) if self.deaf and grad is not None else None
 
     def changed(self) -> bool:
-        """Whether there is another gradient than the last time; False where a hook tells."""
+        """Whether there is another gradient than the last time."""
         parameter = self.parameter()
-        if self._handle is not None or parameter is None or parameter.grad is None:
+        if parameter is None or parameter.grad is None:
             return False
         before = None if self._grad is None else self._grad()
         self._grad = weakref.ref(parameter.grad)
@@ -160,6 +170,20 @@ class _Sentinel:
         """Takes the hook away."""
         if self._handle is not None:
             self._handle.remove()
+
+
+def _marker(
+    sentinel: weakref.ref[_Sentinel], steps: Steps, number: int, passes: Counter[int]
+) -> Callable[[torch.Tensor], None]:
+    def mark(parameter: torch.Tensor) -> None:
+        me = sentinel()
+        # Without a gradient an optimizer has used it already, in a hook of the script's own that came before.
+        if me is not None and parameter.grad is not None:
+            me.heard = True
+            passes[me.model] += 1
+            steps.saw_backward(number)
+
+    return mark
 
 
 def _hook(parameter: Any, hook: Callable[[torch.Tensor], None]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,6 @@ import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from ..frames import PendingFrame
 from ..protocol import Statistic, Tensor
@@ -28,8 +28,10 @@ from .reading import Reader
 from .sampled import Cadence, Sampler
 from .scalars import Now, defer
 from .scaling import SKIPS, Scaling, scale_of
+from .step_hooks import after_steps, before_steps
+from .stepping import Stepping
 from .steps import Steps
-from .untraced import untraced
+from .swapping import swaps
 
 if TYPE_CHECKING:
     from torch.amp.grad_scaler import GradScaler
@@ -95,14 +97,14 @@ class Capture:
         self._undo: list[Callable[[], None]] = []
         self._schemas = 0
         self._current = False
-        self._depths = list(range(len(self._catalog)))
+        self._declared = False
         self._reader = Reader(self._catalog, self._optimizers, self._preclip)
         self._draft: Draft | None = None
         self._flat: Flat | None = None
         """For the steps to come, as long as they are ordinary ones."""
         self._settled = optimizers is not None
         self._scaling: Scaling | None = None
-        self._stepping: int | None = None
+        self._stepping = Stepping()
         self._costs = Costs()
         self._sampler = Sampler(self._catalog, Cadence(budget))
         self.data_wait = DataWait()
@@ -120,12 +122,11 @@ class Capture:
         self._attached = True
         self._declare()
         self._backward.attach()
-        before = untraced(self._shield.wrap(self._before_step, "measuring gradients"))
-        after = untraced(self._shield.wrap(self._after_step, "finishing a step"))
         self._undo = [
-            register_optimizer_step_pre_hook(before).remove,
-            register_optimizer_step_post_hook(after).remove,
+            before_steps(self._shield.wrap(self._before_step, "measuring gradients")),
+            after_steps(self._shield.wrap(self._after_step, "finishing a step")),
             patches.listen(self._listener()),
+            swaps(self._shield.wrap(self._let_go, "letting go of a tensor")),
             self._backward.detach,
             self.data_wait.attach(),
         ]
@@ -140,7 +141,8 @@ class Capture:
 
     def scalar_step(self) -> int:
         """The step that a scalar logged now belongs to (see :class:`~.steps.Steps`)."""
-        self._backward.poll()
+        if threading.get_ident() == self._preclip.thread:
+            self._backward.poll()
         return self._steps.scalar_step()
 
     def look_closely(self, steps: int) -> None:
@@ -158,30 +160,29 @@ class Capture:
         cadence = self._sampler.cadence
         return {**self._costs.summary(), "thinned": cadence.thinned, "budget": cadence.budget}
 
-    # Entries from the training loop ---------------------------------------------------------------------------------
-
     def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._stepping = None
         if (len(args) > 1 or kwargs) and takes_closure(optimizer, args, kwargs):
+            self._stepping.enter_late(optimizer, self._steps.current)
             return
         if (self._flat is not None and self._flat.take(optimizer)) or self._inert():
             return
         begun = self._timer()
         number = self._number(optimizer)
-        if number is not None:
+        if number is not None and self._stepping.enter(number, optimizer):
             step = self._take_step(number, optimizer, skipped=False)
             if self._sampler.cadence.wants(step):
                 self._sample(number, optimizer)
-            self._stepping = number
             self._costs.spent += self._timer() - begun
 
     def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        number, self._stepping = self._stepping, None
-        late = (len(args) > 1 or kwargs) and takes_closure(optimizer, args, kwargs)
-        if (number is None and not late) or self._inert():
+        stepping = self._stepping
+        if not (stepping.now or stepping.late) or self._inert():
             return
         begun = self._timer()
-        if late:
+        number = None
+        if stepping.leave(optimizer):
+            number = self._optimizers.number(optimizer)
+        elif stepping.leave_late(optimizer, self._steps.current):
             number = self._number(optimizer)
             if number is not None:
                 self._take_step(number, optimizer, skipped=False)
@@ -222,16 +223,29 @@ class Capture:
             self._preclip.unscale(self._catalog.mask(optimizer), scale)
 
     def _on_scaler_step(self, scaler: GradScaler, optimizer: Optimizer) -> None:
+        if self._inert() or self._number(optimizer) is None:
+            return
         self._scaling, self._flat = Scaling(weakref.ref(optimizer), scale_of(scaler)), None
 
     def _on_scaler_stepped(self, optimizer: Optimizer) -> None:
         """A step that was skipped has called none of our hooks."""
         scaling = self._scaling
-        number = None if self._inert() or scaling is None or scaling.seen else self._number(optimizer)
+        if scaling is None or scaling.optimizer() is not optimizer:
+            return
+        number = None if self._inert() or scaling.seen else self._number(optimizer)
         if number is not None:
             self._take_step(number, optimizer, skipped=True)
             self._end_step(number, optimizer)
         self._scaling = None
+
+    def _let_go(self, one: torch.Tensor, other: torch.Tensor) -> Callable[[], None]:
+        """Two tensors will be swapped, which must have no weak references."""
+        self._flat, self._current = None, False
+        self._reader.forget()
+        self._preclip.clear()
+        self._sampler.clear()
+        self._backward.let_go()
+        return self._catalog.let_go(one, other)
 
     def _listener(self) -> patches.Listener:
         wrap = self._shield.wrap
@@ -245,8 +259,6 @@ class Capture:
             on_scaler_stepped=wrap(self._on_scaler_stepped, "finishing a scaled step"),
         )
 
-    # Steps ----------------------------------------------------------------------------------------------------------
-
     def _inert(self) -> bool:
         """Nothing is measured in a forked child, nor while a CUDA graph is captured (what a hook does would go in it)."""
         if not self._attached or forked.in_child(self._generation):
@@ -259,7 +271,8 @@ class Capture:
         if number is None:
             if not self._optimizers.find(optimizer):
                 return None
-            self._redeclare()
+            known = self._current and self._optimizers.covered(optimizer)
+            (self._reassign if known else self._redeclare)()
             return self._optimizers.number(optimizer)
         if not self._current or self._optimizers.changed(number, optimizer):
             self._redeclare()
@@ -268,27 +281,36 @@ class Capture:
     def _redeclare(self) -> None:
         """Looks at models and optimizers again. An open step goes on if the tensors are the same."""
         self._current = True
+        if self._draft is not None and not self._declared:
+            self._declare()
         if self._catalog.scan():
             self._emit()
             self._preclip.clear()
         self._optimizers.assign()
-        self._depths = self._catalog.depths(self._backward.order())
-        self._reader.clear()
+        self._reassign()
+        self._declare()
+
+    def _reassign(self) -> None:
+        """Other columns belong to other optimizers. Declared with the frame: a model may have an optimizer for each tensor."""
+        self._reader.clear(self._draft)
         self._sampler.clear()
         self._flat = None
-        self._declare()
-        if self._draft is not None:
-            self._draft.schema = self._schemas
+        self._declared = False
 
     def _declare(self) -> None:
-        tensors = self._catalog.tensors(self._depths, self._optimizers.owners)
+        self._declared = True
+        depths = self._catalog.depths(self._backward.order())
+        tensors = self._catalog.tensors(depths, self._optimizers.owners)
         self._cuda = any(p is not None and p.is_cuda for p in self._catalog.parameters())
         self._schemas += 1
         self._on_schema(tensors, statistics(len(tensors), self._optimizers.groups(), self._every))
+        if self._draft is not None:
+            self._draft.schema = self._schemas
 
     def _take_step(self, number: int, optimizer: Optimizer, *, skipped: bool) -> int:
         """Measures what ``optimizer`` is about to use (or has just used, or will not use); gives the step."""
         draft = self._open(number)
+        self._preclip.thread = threading.get_ident()
         self._optimizers.read_rates(number, optimizer)
         scaling = self._scaling
         if scaling is not None and scaling.concerns(optimizer):
@@ -348,7 +370,8 @@ class Capture:
     def _flat_way(self, number: int, optimizer: Optimizer) -> Flat | None:
         """How the next steps can be taken if they are like this one and ordinary, else None."""
         ordinary = self._scaling is None and self._every == 1 and self._current and not self._cuda
-        if not ordinary or len(self._optimizers) > 1 or not self._backward.hooked(number):
+        alone = len(self._optimizers) == 1 and not self._optimizers.nested(number)
+        if not ordinary or not alone or not self._backward.hooked(number):
             return None
         return Flat(
             optimizer,
@@ -366,6 +389,8 @@ class Capture:
         )
 
     def _emit(self) -> None:
+        if self._draft is not None and not self._declared:
+            self._declare()
         draft, self._draft = self._draft, None
         if draft is not None:
             self._steps.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Final, TypeAlias, cast
 
@@ -22,7 +22,8 @@ from ..protocol.messages import Kind
 
 __all__ = ["Catalog", "ParameterRef", "clean_name", "local_part"]
 
-ParameterRef: TypeAlias = "weakref.ref[nn.Parameter]"
+ParameterRef: TypeAlias = Callable[[], "nn.Parameter | None"]
+"""A weak reference."""
 
 _WRAPPERS: Final = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 _STD_SAMPLE: Final = 4096
@@ -60,7 +61,7 @@ class Catalog:
         self._exclude = tuple(exclude)
         self.refs: list[ParameterRef] = []
         self._ids: list[int] = []
-        self._gone: list[ParameterRef] = []
+        self._gone: list[weakref.ref[nn.Parameter]] = []
         """Of the parameters, those that no longer exist: their ids may be those of others by now."""
         self.index: dict[int, int] = {}
         self._facts: list[Tensor] = []
@@ -106,6 +107,18 @@ class Catalog:
         """The parameters in the order of the columns; None for one that no longer exists."""
         return [ref() for ref in self.refs]
 
+    def let_go(self, *tensors: torch.Tensor) -> Callable[[], None]:
+        """Drops the weak references to these, as far as they are watched, until the returned function is called."""
+        held = [(column, tensor) for tensor in tensors if (column := self.column(tensor)) is not None]
+        for column, _ in held:
+            self.refs[column] = _nothing
+
+        def take() -> None:
+            for column, tensor in held:
+                self.refs[column] = weakref.ref(cast(nn.Parameter, tensor), self._gone.append)
+
+        return take
+
     @property
     def lost(self) -> bool:
         """Whether one of the parameters no longer exists."""
@@ -114,6 +127,10 @@ class Catalog:
     def consists_of(self, parameters: Sequence[torch.Tensor]) -> bool:
         """Whether these are the watched parameters, all of them and in the order of the columns."""
         return not self._gone and list(map(id, parameters)) == self._ids
+
+    def holds(self, ids: set[int]) -> bool:
+        """Whether these are ids of watched parameters."""
+        return self.index.keys() >= ids
 
     def _alive(self) -> Iterator[tuple[int, nn.Parameter, Tensor]]:
         for owner, ref, fact in zip(self._owners, self.refs, self._facts, strict=True):
@@ -232,6 +249,10 @@ class Catalog:
             )
 
 
+def _nothing() -> None:
+    """In place of a weak reference that was dropped."""
+
+
 def clean_name(path: str) -> str:
     """A parameter path without the parts that wrappers (DDP, compile, FSDP, checkpointing) put in.
 
@@ -348,6 +369,7 @@ def _std(parameter: torch.Tensor) -> float | None:
     values: Any = local_part(parameter.detach())
     if (
         values.device.type == "meta"
+        or values.layout is not torch.strided
         or values.numel() < 2
         or values.is_complex()
         or not values.is_floating_point()

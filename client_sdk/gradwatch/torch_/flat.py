@@ -9,6 +9,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from threading import get_ident
 from typing import Any
 
 from torch.optim import Optimizer
@@ -77,7 +78,7 @@ class Flat:
 
     __slots__ = (
         "_cadence", "_clock", "_costs", "_forks", "_generation", "_measurer", "_number", "_on_frame", "_optimizer", "_preclip",
-        "_quiet_until", "_schema", "_sizes", "_skips", "_steps", "_timer", "_width",
+        "_quiet_until", "_schema", "_sizes", "_skips", "_steps", "_thread", "_timer", "_width",
     )  # fmt: skip
 
     def __init__(
@@ -100,6 +101,7 @@ class Flat:
         self._sizes = [len(group["params"]) for group in optimizer.param_groups]
         self._forks = forked.FORKS
         self._generation = forked.generation()
+        self._thread = get_ident()
         self._skips: Mapping[Any, Any] = SKIPS.data  # type: ignore[attr-defined]  # its len() is a function in Python
         self._quiet_until = 0
         self._number = number
@@ -126,6 +128,8 @@ class Flat:
             or not steps.closed
             or self._skips
             or self._forks[0] != self._generation
+            or get_ident() != self._thread
+            or not steps.backward
             or getattr(optimizer, "grad_scale", None) is not None
             or len(groups) != len(self._sizes)
             or (not self._quiet_until > step >= self._cadence.closely_until and self._sampling(step))

@@ -233,7 +233,7 @@ def _grad(ref: Ref) -> Tensor:
 
 def _form(grad: Tensor) -> str:
     plain = type(grad) in PLAIN and grad.device.type == "cpu" and grad.layout is torch.strided
-    if not plain or not grad.is_floating_point() or not grad.numel() or grad.requires_grad:
+    if not plain or not grad.is_floating_point() or not grad.numel() or grad.requires_grad or grad.is_neg():
         return "odd"
     size, readable = grad.numel(), grad.dtype in _NUMPY
     if size <= (_SMALL if readable else _SMALL_HALF):
@@ -274,7 +274,8 @@ def _dense(grad: Tensor) -> Tensor:
     if wait is not None:
         grad = wait()
     if grad.layout is not torch.strided:
-        grad = grad.coalesce().values()
+        grad = (grad.coalesce() if grad.layout is torch.sparse_coo else grad).values()
+    grad = grad.resolve_conj().resolve_neg()
     return torch.view_as_real(grad) if grad.is_complex() else grad
 
 

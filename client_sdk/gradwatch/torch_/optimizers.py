@@ -35,13 +35,15 @@ class Optimizers:
         self._catalog = catalog
         self._explicit = given is not None
         self._known: list[weakref.ref[Optimizer]] = []
-        self._numbers: dict[int, int] = {}
+        self._numbers: dict[int, tuple[weakref.ref[Optimizer], int]] = {}
         """By ``id``; what is at that place now may be another."""
+        self._nested: set[int] = set()
         self._foreign: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()
         self._shapes: dict[int, list[int]] = {}
         self._rates: dict[int, list[Later | Now]] = {}
         self._masks: dict[int, Mask] = {}
         self._free: Mask = np.ones(len(catalog), bool)
+        self._owner: npt.NDArray[np.intp] = np.full(len(catalog), -1)
         self.owners: dict[int, tuple[int, int]] = {}
         for optimizer in given or ():
             inner = _inner(optimizer)
@@ -59,13 +61,17 @@ class Optimizers:
 
     def number(self, optimizer: Optimizer) -> int | None:
         """Its number, or None if its steps are none of ours."""
-        number = self._numbers.get(id(optimizer))
-        return number if number is not None and self._known[number]() is optimizer else None
+        found = self._numbers.get(id(optimizer))
+        return found[1] if found is not None and found[0]() is optimizer else None
+
+    def nested(self, number: int) -> bool:
+        """Whether it is an optimizer around another one (SAM, Lookahead, ZeroRedundancyOptimizer): both have its number."""
+        return number in self._nested
 
     def find(self, optimizer: Optimizer) -> bool:
         """Takes in an optimizer that steps and is not known; False if it is none of ours."""
         size = sum(len(group["params"]) for group in optimizer.param_groups)
-        if self._explicit or self._foreign.get(optimizer) == size:
+        if (self._explicit and self.alive()) or self._foreign.get(optimizer) == size:
             return False
         if not self._holds_watched(optimizer):
             self._catalog.scan()
@@ -90,9 +96,12 @@ class Optimizers:
                     column = self._catalog.column(parameter)
                     if column is not None:
                         self.owners.setdefault(column, (number, group_index))
-        owner = np.array([self.owner(column) for column in range(len(self._catalog))])
+        owner = np.full(len(self._catalog), -1)
+        for column, (number, _) in self.owners.items():
+            owner[column] = number
         self._free = owner == -1
-        self._masks = {number: self._free | (owner == number) for number in range(len(self._known))}
+        self._owner = owner
+        self._masks.clear()
 
     def owner(self, column: int) -> int:
         """The number of the optimizer that has a column, or -1."""
@@ -105,7 +114,14 @@ class Optimizers:
 
     def columns(self, number: int) -> tuple[Mask, Mask]:
         """Columns that an optimizer owns or nobody does, and of those the ones that nobody owns; bool ``[columns]``."""
-        return self._masks[number], self._free
+        mask = self._masks.get(number)
+        if mask is None:
+            mask = self._masks[number] = self._free | (self._owner == number)
+        return mask, self._free
+
+    def covered(self, optimizer: Optimizer) -> bool:
+        """Whether all its parameters are watched."""
+        return self._catalog.holds(_parameters(optimizer))
 
     def read_rates(self, number: int, optimizer: Optimizer) -> None:
         """Takes the learning rates of its groups as they are now."""
@@ -138,9 +154,16 @@ class Optimizers:
                 yield number, optimizer
 
     def _add(self, optimizer: Optimizer) -> None:
-        self._numbers[id(optimizer)] = len(self._known)
-        self._known.append(weakref.ref(optimizer))
         self._foreign.pop(optimizer, None)
+        inside = [inner for inner in _inside(optimizer) if _parameters(inner) <= _parameters(optimizer)]
+        known = (self.number(inner) for inner in inside if _parameters(inner) == _parameters(optimizer))
+        number = next((number for number in known if number is not None), len(self._known))
+        if number == len(self._known):
+            self._known.append(weakref.ref(optimizer))
+        for each in (optimizer, *inside):
+            self._numbers[id(each)] = weakref.ref(each), number
+        if inside:
+            self._nested.add(number)
         self.assign()
 
     def _holds_watched(self, optimizer: Optimizer) -> bool:
@@ -162,9 +185,19 @@ def _shape(optimizer: Optimizer) -> list[int]:
 
 
 def _inner(optimizer: Any) -> Any:
-    """The torch optimizer inside a wrapper such as Accelerate's or Lightning's."""
-    inner = getattr(optimizer, "optimizer", None)
-    return _inner(inner) if isinstance(inner, Optimizer) else optimizer
+    """The torch optimizer inside a wrapper such as Accelerate's or Lightning's, whose own steps call no hook."""
+    if getattr(getattr(type(optimizer), "step", None), "hooked", False):
+        return optimizer
+    return next(map(_inner, _inside(optimizer)), optimizer)
+
+
+def _inside(optimizer: Any) -> list[Optimizer]:
+    """The optimizers that it holds as its attributes."""
+    return [value for value in getattr(optimizer, "__dict__", {}).values() if isinstance(value, Optimizer)]
+
+
+def _parameters(optimizer: Optimizer) -> set[int]:
+    return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
 
 
 def _plain_group(group: dict[str, Any]) -> dict[str, Any]:

@@ -32,12 +32,14 @@ _HALF: Final = (torch.float16, torch.bfloat16)
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Listener:
-    """What capture wants to hear. All calls come from the thread that trains; none may raise."""
+    """What capture wants to hear. Calls come from any thread that trains a model, watched or not; none may raise."""
 
     on_norms: Callable[[Sequence[Tensor], Tensor | None, bool, Sequence[Tensor] | None], object]
     """``(grads, norms, clipping, parameters)``: these gradients are there, not yet clipped. ``norms [len(grads)]`` are
     their L2 norms if torch has just computed them, and in full precision; ``clipping`` is False when somebody only asks
-    for the total norm. ``parameters [len(grads)]`` are theirs in the same order, None where that isn't known."""
+    for the total norm. ``parameters [len(grads)]`` are theirs in the same order, None where that isn't known: whoever
+    listens must not look for them among its own then, unless this is the thread that trains these (a backward in another
+    one may be writing their gradients)."""
 
     on_clip_norm: Callable[[float, Tensor], object]
     """``(limit, total)``: the gradients last heard of were multiplied by ``min(1, limit / (total + 1e-6))``."""
@@ -187,12 +189,17 @@ class _Hearing(threading.local):
 
     def pass_on(self, norms: Tensor) -> None:
         """All are known."""
-        theirs = self.parameters
-        if self.groups != 1 or theirs is None or len(theirs) != len(self.grads):
-            theirs = None
+        theirs = self._owners()
         known = None if self.rounded else norms
         for listener in list(_listeners):
             listener.on_norms(self.grads, known, self.clipping, theirs)
+
+    def _owners(self) -> list[Tensor] | None:
+        """The parameters in the order of their gradients, which torch groups by type; None where only gradients were given."""
+        if self.parameters is None or len(self.parameters) == len(self.grads) and self.groups == 1:
+            return self.parameters
+        owners = {id(parameter.grad): parameter for parameter in self.parameters}
+        return [owners[id(grad)] for grad in self.grads]
 
 
 _hearing = _Hearing()
@@ -264,11 +271,10 @@ def _announce(parameters: Sequence[Tensor]) -> None:
     """Says that the gradients of these will be clipped; nobody has their norms yet."""
     if not _listeners:
         return
-    grads = [parameter.grad for parameter in parameters]
-    there = [grad for grad in grads if grad is not None]
-    theirs = parameters if len(there) == len(grads) else None
+    theirs = [parameter for parameter in parameters if parameter.grad is not None]
+    grads = [grad for parameter in theirs if (grad := parameter.grad) is not None]
     for listener in list(_listeners):
-        listener.on_norms(there, None, True, theirs)
+        listener.on_norms(grads, None, True, theirs)
 
 
 def _clip_straight(parameters: list[Tensor], grads: list[Tensor], limit: float) -> Tensor:

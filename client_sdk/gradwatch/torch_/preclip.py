@@ -42,6 +42,9 @@ class Entry:
     others: Sequence[Ref] | None = None
     """All other watched parameters, none of which had a gradient; None if that isn't known."""
 
+    traces: int | None = None
+    """Of a few of the gradients as the last clip left them; None if that isn't known."""
+
     def unscale(self, scale: Later | Now) -> None:
         """The gradients still had the loss scale when they were measured and clipped."""
         self.norms.unscale(scale)
@@ -81,6 +84,10 @@ class Preclip:
         self._touched = _Touched()
         self._all: Columns = np.arange(len(catalog))
         self._chosen: _Chosen | None = None
+        self._few_of: Columns | None = None
+        self._few_refs: list[Ref] = []
+        self.thread = threading.get_ident()
+        """Where the optimizers of these parameters step."""
 
     def add(
         self,
@@ -93,8 +100,11 @@ class Preclip:
         """``grads`` as they are before clipping, with their norms if torch computed them, and the parameters that they
         are the gradients of, if that is known.
 
-        A second clip without a backward in between keeps what was measured at the first.
+        A second clip without a backward in between keeps what was measured at the first. Gradients alone are not looked for in
+        another thread than that of the steps: to read ``.grad`` while a backward writes it ends the process.
         """
+        if parameters is None and threading.get_ident() != self.thread:
+            return
         at, columns = self._find(grads, parameters)
         if not len(columns):
             return
@@ -127,20 +137,23 @@ class Preclip:
         """As :meth:`add` and then :meth:`clipped_by_norm`, for plain gradients on the CPU that are multiplied right after it."""
         columns, others = (None, None) if self.entries else self._choose(parameters, len(grads))
         if columns is None:
-            same = len(parameters) == len(grads)
-            self.add(grads, norms, clipping=True, parameters=parameters if same else None)
-            self.clipped_by_norm(limit, total)
+            if len(parameters) != len(grads):
+                parameters = [parameter for parameter in parameters if parameter.grad is not None]
+            self.add(grads, norms, clipping=True, parameters=parameters)
+            self.clipped_by_norm(limit, total, coming=1)
             return
         self._backward.poll()
         clip = Clip(columns, limit, Now(total.item()))
         measured = norms_of(grads, columns, norms)
         passes = self._backward.passes(columns)
-        self.entries.append(Entry(columns, measured, passes, None, [clip], others=others))
+        entry = Entry(columns, measured, passes, None, [clip], others=others)
+        self._clipped(entry, coming=1)
+        self.entries.append(entry)
 
-    def clipped_by_norm(self, limit: float, total: Tensor) -> None:
-        """The gradients last added were multiplied by ``min(1, limit / (total + 1e-6))``."""
+    def clipped_by_norm(self, limit: float, total: Tensor, coming: int = 0) -> None:
+        """The gradients last added were multiplied by ``min(1, limit / (total + 1e-6))``, or are about to be, in so many writes."""
         number = defer(total)
-        for entry, columns in self._take_touched():
+        for entry, columns in self._take_touched(coming):
             if number is None:
                 entry.remeasure = True
             else:
@@ -148,7 +161,7 @@ class Preclip:
 
     def clipped_by_value(self) -> None:
         """The gradients last added were clipped element by element."""
-        for entry, _ in self._take_touched():
+        for entry, _ in self._take_touched(0):
             entry.remeasure = True
 
     def unscale(self, columns: Mask, scale: Later | Now) -> None:
@@ -186,6 +199,7 @@ class Preclip:
             or entry.remeasure
             or entry.versions is not None
             or _any_gradient(entry.others)
+            or self._touched_since(entry)
         ):
             return None
         self._backward.poll()
@@ -199,7 +213,8 @@ class Preclip:
         """Forgets everything."""
         self.entries.clear()
         self._touched.columns = []
-        self._chosen = None
+        self._chosen = self._few_of = None
+        self._few_refs = []
 
     def _choose(
         self, parameters: Sequence[Tensor], gradients: int
@@ -234,15 +249,19 @@ class Preclip:
             self._all = np.arange(len(self._catalog))
         if parameters is not None and self._catalog.consists_of(parameters):
             return self._all, self._all
-        theirs = list(map(id, grads))
-        ours = [id(None if parameter is None else parameter.grad) for parameter in self._catalog.parameters()]
-        if theirs == ours:
-            return self._all, self._all
-        by_grad = dict(zip(ours, range(len(ours)), strict=True))
-        by_grad.pop(id(None), None)
-        found = [(k, by_grad[grad]) for k, grad in enumerate(theirs) if grad in by_grad]
+        theirs = self._by_gradient(grads) if parameters is None else map(self._catalog.column, parameters)
+        found = [(k, column) for k, column in enumerate(theirs) if column is not None]
         at, columns = np.array(found, np.intp).reshape(-1, 2).T
-        return at, columns
+        whole = len(grads) == len(columns) and np.array_equal(columns, self._all)
+        return (self._all, self._all) if whole else (at, columns)
+
+    def _by_gradient(self, grads: Sequence[Tensor]) -> Iterator[int | None]:
+        by_grad = {
+            id(p.grad): k
+            for k, p in enumerate(self._catalog.parameters())
+            if p is not None and p.grad is not None
+        }
+        return (by_grad.get(id(grad)) for grad in grads)
 
     def _keep_current(self, columns: Columns, clipping: bool) -> Mask:
         """Drops entries about these columns that a backward has overtaken; gives what the others cover."""
@@ -261,20 +280,24 @@ class Preclip:
         self.entries = kept
         return covered
 
-    def _take_touched(self) -> Iterator[tuple[Entry, Columns]]:
+    def _take_touched(self, coming: int) -> Iterator[tuple[Entry, Columns]]:
         """The entries of the clip in progress, each with those of its columns that were clipped."""
         for columns in self._touched.columns:
             if len(self.entries) == 1 and self.entries[0].columns is columns:
-                self.entries[0].versions = None
+                self._clipped(self.entries[0], coming)
                 yield self.entries[0], columns
                 continue
             mask = self._mask(columns)
             for entry in self.entries:
                 overlap = entry.columns[mask[entry.columns]]
                 if len(overlap):
-                    entry.versions = None
+                    self._clipped(entry, coming)
                     yield entry, overlap
         self._touched.columns = []
+
+    def _clipped(self, entry: Entry, coming: int) -> None:
+        entry.versions = None
+        entry.traces = self._traces(entry.columns) + coming * len(self._few(entry.columns))
 
     def _mask(self, columns: Columns) -> Mask:
         mask = np.zeros(len(self._catalog), bool)
@@ -285,7 +308,31 @@ class Preclip:
         return entry.passes != self._backward.passes(entry.columns)
 
     def _modified(self, entry: Entry) -> bool:
-        return entry.versions is not None and entry.versions != self._versions_now(entry)
+        if entry.versions is None:
+            return self._touched_since(entry)
+        return entry.versions != self._versions_now(entry)
+
+    def _touched_since(self, entry: Entry) -> bool:
+        """Whether the script has changed gradients after clipping them, such as by noise: looked for in a few, since all would
+        cost as much as their norms."""
+        return entry.traces is not None and entry.traces != self._traces(entry.columns)
+
+    def _few(self, columns: Columns) -> list[Ref]:
+        """The first, the middle and the last of these parameters."""
+        if self._few_of is not columns:
+            last = len(columns) - 1
+            self._few_of = columns
+            self._few_refs = [self._catalog.refs[columns[k]] for k in sorted({0, last // 2, last})]
+        return self._few_refs
+
+    def _traces(self, columns: Columns) -> int:
+        """Changes if one of a few gradients is written to or replaced."""
+        found = 0
+        for ref in self._few(columns):
+            parameter = ref()
+            if parameter is not None and parameter.grad is not None:
+                found += id(parameter.grad) + parameter.grad._version
+        return found
 
     def _versions_now(self, entry: Entry) -> int:
         grads: list[Tensor] = []
@@ -306,4 +353,5 @@ def _any_gradient(refs: Sequence[Ref]) -> bool:
 
 
 def _versions(grads: Sequence[Tensor]) -> int:
-    return sum(grad._version for grad in grads)
+    """Changes if one of them is written to or replaced."""
+    return sum(id(grad) + grad._version for grad in grads)

@@ -20,7 +20,7 @@ __all__ = ["Reader"]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
 _MEASURERS: Final = 16
-"""Different sets of columns for which a way of reading is kept."""
+"""Different sets of columns for which a way of reading is kept, or two for each optimizer if there are more."""
 
 
 class Reader:
@@ -46,11 +46,19 @@ class Reader:
         """A step begins."""
         self._done = None
 
-    def clear(self) -> None:
-        """The columns have changed."""
+    def forget(self) -> None:
+        """Drops all references to parameters."""
+        self._measurers.clear()
+
+    def clear(self, draft: Draft | None) -> None:
+        """Whose columns are whose has changed, in the midst of the step ``draft`` or between two."""
         self._measurers.clear()
         self._done = None
         self.lost = False
+        if draft is not None and draft.parts:
+            self._done = np.zeros(len(self._catalog), bool)
+            for part in draft.parts:
+                self._done[part.columns] = True
 
     def measurer(self, number: int) -> Measurer:
         """What measures all columns of the only optimizer."""
@@ -107,7 +115,7 @@ class Reader:
     def _measurer(self, columns: Mask, key: int | bytes) -> Measurer:
         measurer = self._measurers.get(key)
         if measurer is None:
-            if len(self._measurers) >= _MEASURERS:
+            if len(self._measurers) >= max(_MEASURERS, 2 * len(self._optimizers)):
                 self._measurers.clear()
             at = np.flatnonzero(columns)
             measurer = self._measurers[key] = Measurer([self._catalog.refs[i] for i in at], at)

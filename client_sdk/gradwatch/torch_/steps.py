@@ -23,7 +23,8 @@ class Steps:
         self.current = start_step - 1
         """The step being taken or just taken; ``start_step - 1`` before the first."""
         self._stepped: set[int] = set()
-        self._backward: set[int] = set()
+        self.backward: set[int] = set()
+        """Optimizers whose parameters got gradients since the last step."""
         self.closed = True
         """Whether whoever steps now begins a new step."""
 
@@ -49,11 +50,11 @@ class Steps:
         """A whole step of the only optimizer: it begins, is taken and closed."""
         self.current += 1
         self._stepped = {optimizer}
-        self._backward.clear()
+        self.backward.clear()
 
     def taken(self) -> None:
         """An optimizer has stepped. What backwards before it wrote into the parameters of others does not count."""
-        self._backward.clear()
+        self.backward.clear()
 
     def complete(self, known: Collection[int]) -> bool:
         """Whether all ``known`` optimizers have stepped in the current step."""
@@ -65,7 +66,7 @@ class Steps:
 
     def saw_backward(self, optimizer: int) -> None:
         """A parameter of ``optimizer`` got a gradient; :data:`UNKNOWN` if nobody knows whose it is."""
-        self._backward.add(optimizer)
+        self.backward.add(optimizer)
 
     def scalar_step(self) -> int:
         """The step that a scalar logged now belongs to.
@@ -76,8 +77,8 @@ class Steps:
         """
         if self.current < self._start:
             return self._start
-        if not self._backward:
+        if not self.backward:
             return self.current
-        if not self.closed and not self._stepped.issuperset(self._backward):
+        if not self.closed and not self._stepped.issuperset(self.backward):
             return self.current
         return self.current + 1

@@ -348,3 +348,35 @@ def test_a_clip_in_another_thread_is_another_clip(watch: Watch) -> None:
     loop = Loop(watch, lambda model: nn.utils.clip_grad_norm_(model.parameters(), Limit(1e-3)))
     seen = loop.check()
     assert seen.number(loop.frame, "clip_limit") == 1e-3
+
+
+@pytest.mark.parametrize("way", ["noise", "clamp", "product"])
+@pytest.mark.parametrize("clip", ["norm", "value", "half"])
+def test_what_a_script_does_after_clipping_is_in_the_norm_after_it(watch: Watch, way: str, clip: str) -> None:
+    def change(model: nn.Module) -> None:
+        parameters = list(model.parameters())[: 3 if clip == "half" else None]
+        if clip == "value":
+            nn.utils.clip_grad_value_(parameters, 0.01)
+        else:
+            nn.utils.clip_grad_norm_(parameters, 0.01)
+        for parameter in parameters:
+            assert parameter.grad is not None
+            if way == "noise":
+                parameter.grad.add_(torch.randn_like(parameter))
+            elif way == "clamp":
+                parameter.grad.clamp_(-1e-4, 1e-4)
+            else:
+                parameter.grad = parameter.grad * 0.5
+
+    Loop(watch, change, steps=6).check()
+
+
+def test_by_a_product_after_asking_for_the_norm(watch: Watch) -> None:
+    def clip(model: nn.Module) -> None:
+        parameters = list(model.parameters())
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        for parameter in parameters:
+            assert parameter.grad is not None
+            parameter.grad = parameter.grad * (1e-3 / norm)
+
+    Loop(watch, clip).check()

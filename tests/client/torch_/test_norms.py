@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from gradwatch.torch_ import norms as module
+from gradwatch.torch_.catalog import Catalog
 from gradwatch.torch_.measured import Norms
 from gradwatch.torch_.norms import Measurer, norms_of
 from gradwatch.torch_.scalars import HostCopy
@@ -40,7 +41,8 @@ def measured(grads: list[Tensor | None]) -> Norms:
 
 
 def exact(grad: Tensor) -> float:
-    numbers = torch.view_as_real(grad.detach()) if grad.is_complex() else grad.detach().to_dense()
+    grad = grad.detach().resolve_conj()
+    numbers = torch.view_as_real(grad) if grad.is_complex() else grad.to_dense()
     return float(np.sqrt(np.sum(np.square(numbers.to(torch.float64).numpy().astype(np.longdouble)))))
 
 
@@ -204,3 +206,32 @@ def test_what_a_device_computes_is_what_the_host_computes(monkeypatch: pytest.Mo
         module._device_rows([torch.tensor([1.0, float("nan")]), torch.tensor([1.0, float("inf")])])
     ).numpy()
     assert bad[1] == pytest.approx([float("nan"), float("inf")], nan_ok=True)
+
+
+@pytest.mark.parametrize("size", [7, 300_000])
+def test_signs_and_conjugates_that_are_only_noted(size: int) -> None:
+    numbers = torch.randn(size, dtype=torch.complex64)
+    negative = numbers.conj().imag
+    assert negative.is_neg() and numbers.conj().is_conj()
+    check([negative, numbers.conj(), torch.randn(size)])
+    check([negative] * 80)
+
+
+def test_a_sign_may_be_noted_later() -> None:
+    parameters = parameters_with([torch.randn(30), torch.randn(50_000)])
+    measure = measurer(parameters)
+    for _ in range(2):
+        for parameter in parameters:
+            parameter.grad = torch.randn(parameter.numel(), dtype=torch.complex64).conj().imag
+        expected = [float(p.grad.double().norm()) for p in parameters if p.grad is not None]
+        assert list(measure.measure().values()[0]) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
+def test_compressed_rows() -> None:
+    rows = (torch.rand(20, 30) * (torch.rand(20, 30) > 0.7)).to_sparse_csr()
+    parameter = nn.Parameter(rows)
+    parameter.grad = rows * 2
+    expected = float(rows.to_dense().double().norm()) * 2
+    assert list(measurer([parameter]).measure().values()[0]) == pytest.approx([expected], rel=1e-6)
+    assert len(Catalog([nn.ParameterList([parameter])])) == 1

@@ -17,17 +17,13 @@ from typing import Any, Final, Protocol, TypeAlias
 import torch
 from torch import Tensor
 from torch.optim import LBFGS, Optimizer
-from torch.optim.optimizer import (
-    _global_optimizer_pre_hooks,
-    register_optimizer_step_post_hook,
-    register_optimizer_step_pre_hook,
-)
 
 from ...errors import ConfigError, GradwatchStop
 from ...shield import Shield
 from ..optimizers import takes_closure
 from ..scalars import Flag, Later, Now, defer
 from ..scaling import SKIPS
+from ..step_hooks import after_steps, before_steps
 from . import agree
 from .adaptive import AdaGC, AdaptiveClip
 from .clip import total_norm, whole
@@ -127,11 +123,10 @@ class Guard:
 
     def attach(self) -> None:
         """Puts the hooks in place, in front of those that measure."""
-        before = register_optimizer_step_pre_hook(self._guarded(self._before, "acting before a step"))
-        hooks: Any = _global_optimizer_pre_hooks
-        hooks.move_to_end(before.id, last=False)
-        after = register_optimizer_step_post_hook(self._guarded(self._after, "acting after a step"))
-        self._undo = [before.remove, after.remove]
+        self._undo = [
+            before_steps(self._guarded(self._before, "acting before a step"), first=True),
+            after_steps(self._guarded(self._after, "acting after a step")),
+        ]
         optimizer = self._optimizer()
         if optimizer is not None and self._skips:
             drop = optimizer.register_step_pre_hook(self._guarded(self._drop, "skipping a step"))
