@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from .frames import Frame, PendingFrame
 from .health import Incident, MarkPoint, Monitor, Observation
 from .health.incidents import SEVERITIES, Severity
 from .health.sentences import headline
@@ -30,6 +31,7 @@ class Judge:
 
     Args:
         optimizers: describes the optimizers that are known by now.
+        resolve: makes a frame of a pending one; None where that failed, which costs that one frame.
         run: the run's id.
         tell: gets one line when an incident becomes a warning, and one when it becomes critical.
         on_incident: gets every change of an incident, as a server would send it.
@@ -45,6 +47,7 @@ class Judge:
         run: str,
         tell: Callable[[str], None] = lambda text: None,
         on_incident: Callable[[Heard], None] = lambda incident: None,
+        resolve: Callable[[PendingFrame], Frame | None] = lambda pending: pending.resolve(),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.ended = threading.Event()
@@ -57,6 +60,7 @@ class Judge:
         self._run = run
         self._tell = tell
         self._on_incident = on_incident
+        self._resolve = resolve
         self._clock = clock
         self._lock = threading.Lock()
         self._monitor: Monitor | None = None
@@ -108,7 +112,8 @@ class Judge:
     def _judge(self, *, force: bool, final: bool = False) -> None:
         outbox = self._outbox
         while True:
-            frames = [pending.resolve() for pending in outbox.take_frames(FRAMES_AT_ONCE, force=force)]
+            taken = outbox.take_frames(FRAMES_AT_ONCE, force=force)
+            frames = [frame for pending in taken if (frame := self._resolve(pending)) is not None]
             scalars = outbox.take_scalars(SCALARS_AT_ONCE, before=outbox.head_step())
             for point in scalars:
                 value = point.value() if callable(point.value) else point.value
@@ -118,7 +123,7 @@ class Judge:
             outbox.take_dropped()
             for record in records:
                 self._take(record)
-            if not frames and not scalars:
+            if not taken and not scalars:
                 return
 
     def _take(self, record: Record) -> None:

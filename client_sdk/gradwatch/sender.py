@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from .connection import Connection
-from .frames import Frame
+from .frames import Frame, PendingFrame
 from .journal import Journal
 from .outbox import Outbox
 from .packer import Packer
@@ -65,6 +65,7 @@ class Sender:
         connection: None in offline mode.
         resources: what training takes from the machine, asked every few seconds; None to leave it.
         cost: what watching costs (``us_per_step``, ``share_of_step``), for heartbeats.
+        resolve: makes a frame of a pending one; None where that failed, which costs that one frame.
         clock: Unix time.
         tell: gets sentences for the user.
         on_open: gets the server's Welcome, each time a session opens.
@@ -81,6 +82,7 @@ class Sender:
         cost: Callable[[], dict[str, float]] = dict,
         resources: Callable[[], dict[str, float]] | None = None,
         swallowed: Callable[[], int] = lambda: 0,
+        resolve: Callable[[PendingFrame], Frame | None] = lambda pending: pending.resolve(),
         clock: Callable[[], float] = time.time,
         tell: Callable[[str], None] = lambda text: None,
         on_open: Callable[[Welcome], None] = lambda welcome: None,
@@ -95,6 +97,7 @@ class Sender:
         self._cost = cost
         self._resources = resources
         self._swallowed = swallowed
+        self._resolve = resolve
         self._clock = clock
         self._tell = tell
         self._on_open = on_open
@@ -225,9 +228,9 @@ class Sender:
 
     def _collect(self, *, force: bool) -> list[Record]:
         outbox = self._outbox
-        frames: list[Frame] = [
-            pending.resolve() for pending in outbox.take_frames(FRAMES_AT_ONCE, force=force)
-        ]
+        taken = outbox.take_frames(FRAMES_AT_ONCE, force=force)
+        resolved = [(pending.step, self._resolve(pending)) for pending in taken]
+        frames = [frame for _, frame in resolved if frame is not None]
         # A scalar still on the device is ready when the frame of its step is.
         for point in outbox.take_scalars(SCALARS_AT_ONCE, before=outbox.head_step()):
             value = point.value() if callable(point.value) else point.value
@@ -238,6 +241,10 @@ class Sender:
         if dropped:
             self.lost_frames += len(dropped)
             records.append(self._packer.lost(dropped, "the sender could not keep up"))
+        failed = [step for step, frame in resolved if frame is None]
+        if failed:
+            self.lost_frames += len(failed)
+            records.append(self._packer.lost(failed, "something went wrong in putting them together"))
         return records
 
     def _send(self, now: float) -> None:

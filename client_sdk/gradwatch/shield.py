@@ -70,6 +70,12 @@ class Shield:
         """A context manager that swallows what its body raises. The body runs even when the shield is tripped."""
         return _Guard(self, where)
 
+    def attempt(self, fn: Callable[[], R], where: str) -> R | None:
+        """What ``fn`` gives, None where it raised; it runs even when the shield is tripped."""
+        with self.guard(where):
+            return fn()
+        return None
+
     def caught(self, where: str, error: Exception) -> None:
         """Counts an error, tells it if it is the first of its place, and trips if it is one too many."""
         self.counts[where] = self.counts.get(where, 0) + 1

@@ -320,6 +320,7 @@ class _Parts:
             run=self._hello.run_id,
             tell=self.console.tell,
             on_incident=self._incident,
+            resolve=lambda frame: self.shield.attempt(frame.resolve, "putting a step together"),
         )
 
     def _make_thread(self) -> SenderThread:
@@ -333,6 +334,7 @@ class _Parts:
             cost=self._captured.cost if self._captured is not None else dict,
             resources=Resources.beside(self._captured) if self.place.rank == 0 and self._live else None,
             swallowed=lambda: sum(self.shield.counts.values()),
+            resolve=lambda frame: self.shield.attempt(frame.resolve, "putting a step together"),
             tell=self.console.tell,
             on_open=self._opened,
             on_incident=self._incident,

@@ -11,10 +11,11 @@ from tests.client.rig import TENSORS, Rig, frame, row
 
 from gradwatch.errors import ConnectionRefused
 from gradwatch.frames import Frame
-from gradwatch.outbox import MarkPoint, ScalarPoint
+from gradwatch.outbox import MarkPoint, ReadyFrame, ScalarPoint
 from gradwatch.protocol import Batch, Bye, Error, Lost, Mark, decode
 from gradwatch.protocol.messages import Incident
 from gradwatch.sender import Ending
+from gradwatch.shield import Shield
 from gradwatch.spool import BINARY, read_segment, segments_of
 from gradwatch.testing import FakeClock
 
@@ -393,3 +394,25 @@ def test_an_incident_that_is_told_again_after_a_cut_is_passed_on_once_and_a_grav
     rig.transport.down = False
     rig.pump(30, every=0.1)
     assert rig.heard == [warning, graver]
+
+
+def test_a_step_that_cannot_be_put_together_costs_no_other(
+    tmp_path: Path, swallowed: list[Exception]
+) -> None:
+    """It is counted as lost, so that the page has a gap there and says so."""
+    rig = Rig(tmp_path)
+    shield = Shield(rig.told.append)
+    rig.sender._resolve = lambda pending: shield.attempt(pending.resolve, "putting a step together")
+
+    class Broken(ReadyFrame):
+        def resolve(self) -> Frame:
+            raise ValueError("what nobody thought of")
+
+    for step in range(6):
+        rig.outbox.put((Broken if step == 3 else ReadyFrame)(frame(step)))
+    rig.pump(1)
+    assert sorted(rig.server.stream.series("grad_norm")) == [0, 1, 2, 4, 5]
+    (lost,) = (record for record in rig.server.stream.records if isinstance(record, Lost))
+    assert (lost.from_step, lost.to_step, lost.frames, rig.sender.lost_frames) == (3, 3, 1, 1)
+    assert shield.counts == {"putting a step together": 1} and "what nobody thought of" in rig.told[0]
+    swallowed.clear()

@@ -176,7 +176,8 @@ class Sample:
         corrected = {}
         for column, v in _join(self.second).items():
             epsilon, beta2, steps = self.floors[column]
-            corrected[column] = np.maximum(v / -math.expm1(max(steps(), 1.0) * math.log(beta2)), epsilon**2)
+            seen = -math.expm1(max(steps(), 1.0) * math.log(beta2)) if 0 < beta2 < 1 else 1.0
+            corrected[column] = np.maximum(v / seen, epsilon**2)
         return corrected
 
 
@@ -278,18 +279,22 @@ def _second_moments(
     for group in optimizer.param_groups:
         if "betas" not in group or "eps" not in group:
             continue
-        epsilon, beta2 = float(group["eps"]), float(group["betas"][1])
+        epsilon, beta2 = group["eps"], group["betas"][1]
+        if not isinstance(epsilon, (int, float)) or not isinstance(beta2, (int, float)):
+            continue
         steps: Later | Now | None = None
         for parameter in group["params"]:
             state = states.get(parameter)
             column = column_of(parameter) if state else None
-            if state is None or column is None or "exp_avg_sq" not in state or "step" not in state:
+            second = None if state is None or column is None else state.get("exp_avg_sq")
+            # Others than torch's keep it by row, or of a part of the parameter: that is no second moment of each element.
+            if column is None or not isinstance(second, Tensor) or second.shape != parameter.shape:
                 continue
-            step = state["step"]
-            if steps is None or step.is_cpu:
+            step = states[parameter].get("step")
+            if steps is None or not isinstance(step, Tensor) or step.is_cpu:
                 steps = defer(step)
             if steps is not None:
-                moments[column] = state["exp_avg_sq"]
+                moments[column] = second
                 floors[column] = (epsilon, beta2, steps)
     return moments, floors
 

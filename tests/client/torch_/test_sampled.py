@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
@@ -333,3 +334,45 @@ def test_histograms_are_rarer_than_samples_and_come_oftener_around_an_incident()
     assert [step for step in range(120) if cadence.due(step) and cadence.histogram(step)] == [0, 50, 100]
     cadence.closely_until = 20
     assert [step for step in range(60) if cadence.due(step) and cadence.histogram(step)] == [0, 5, 10, 15, 50]
+
+
+class Foreign(torch.optim.Optimizer):
+    """As optimizers outside torch are: steps counted by an ``int``, a second moment of each row."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], by_row: bool) -> None:
+        self.by_row = by_row
+        super().__init__(parameters, {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for parameter in self.param_groups[0]["params"]:
+            state, square = self.state[parameter], parameter.grad**2
+            state["step"] = state.get("step", 0) + 1
+            v = square.reshape(len(square), -1).mean(1, keepdim=True) if self.by_row else square
+            state["exp_avg_sq"] = 0.999 * state.get("exp_avg_sq", torch.zeros_like(v)) + 0.001 * v
+            parameter.sub_(1e-3 * parameter.grad)
+
+
+@pytest.mark.parametrize("by_row", [False, True])
+def test_an_optimizer_from_elsewhere_is_sampled_as_far_as_it_is_understood(
+    watch: Watch, by_row: bool
+) -> None:
+    model = mlp()
+    history = History(watch, model, Foreign(model.parameters(), by_row))
+    frame, g, v = history.seen.frames[10], history.grads[10]["0.weight"], history.moments[10]["0.weight"]
+    assert "grad_cosine" in frame.values
+    found = history.seen.norms(frame, "adam_ratio") if "adam_ratio" in frame.values else {}
+    if by_row:
+        assert "0.weight" not in found
+    else:
+        v = v / (1 - 0.999**10)
+        assert found["0.weight"] == pytest.approx(float((g**2 / v).mean().sqrt()), rel=1e-4)
+
+
+def test_adam_without_memory_has_a_second_moment_from_its_first_step(watch: Watch) -> None:
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, betas=(0.9, 0.0))
+    history = History(watch, model, optimizer)
+    g, v = history.grads[10]["0.weight"], history.moments[10]["0.weight"]
+    ratio = history.seen.norms(history.seen.frames[10], "adam_ratio")["0.weight"]
+    assert ratio == pytest.approx(float((g**2 / v.clamp_min(1e-16)).mean().sqrt()), rel=1e-4)
