@@ -11,7 +11,7 @@ const { textOf } = await import("../../static/js/ui/batch_ids.js");
 const { outlineOf } = await import("../../static/js/ui/chart_traces.js");
 const { queryOf, stateOf } = await import("../../static/js/ui/run_address.js");
 const { concerns } = await import("../../static/js/ui/run_charts.js");
-const { flatten, isPrivate } = await import("../../static/js/ui/run_details.js");
+const { costFacts, flatten, isPrivate } = await import("../../static/js/ui/run_details.js");
 const { backtestSentence } = await import("../../static/js/core/backtest.js");
 
 test("shares are of the squared norm, and add up", () => {
@@ -67,6 +67,15 @@ test("a rule concerns a run by its globs", () => {
 
 test("nested settings are laid flat in their order", () => {
   assert.deepEqual(flatten({ lr: 0.1, data: { batch: 8, sizes: [1, 2] }, none: null }), [["lr", "0.1"], ["data.batch", "8"], ["data.sizes", "1 2"], ["none", "none"]]);
+});
+
+test("nothing waits of a run that has said how it ended", () => {
+  const run = { cost: { share_of_step: 0.01, queue: 2, spooled: 0 }, lost_frames: 3 };
+  const names = (state) => costFacts({ ...run, state }).map(([name]) => name);
+  assert.deepEqual(names("running"), ["share of step time", "waiting frames", "frames on disk", "lost frames"]);
+  assert.deepEqual(names("lost"), names("running"));
+  assert.deepEqual(names("failed"), ["share of step time", "lost frames"]);
+  assert.deepEqual(costFacts({ cost: null, state: "finished", lost_frames: 0 }), []);
 });
 
 test("the back-test in words", () => {

@@ -16,6 +16,14 @@ const COST = {
   spooled: ["frames on disk", formatCount],
 };
 
+/** What watching costs, as pairs of name and text. Of a run that has said how it ended everything has come: nothing waits any more. */
+export function costFacts({ cost, state, lost_frames: lost }) {
+  const ended = state !== "running" && state !== "lost";
+  const told = Object.entries(COST).filter(([name]) => Number.isFinite(cost?.[name]) && !(ended && (name === "queue" || name === "spooled")));
+  const pairs = told.map(([name, [label, text]]) => [label, text(cost[name])]);
+  return lost > 0 ? [...pairs, ["lost frames", formatCount(lost)]] : pairs;
+}
+
 /** Pairs of name and text of nested settings, in the order they came: `optimizer.lr`, `0.001`. */
 export function flatten(value, prefix = "") {
   if (value === null || typeof value !== "object") return [[prefix, value === null ? "none" : String(value)]];
@@ -65,8 +73,7 @@ export function mount(element, store) {
     if (git && gitText(git)) made.push(["git", gitText(git)]);
     if (argv) made.push(["command", [].concat(argv).join(" ")]);
     const parts = [["About this run", made]];
-    const cost = Object.entries(COST).filter(([name]) => Number.isFinite(run.cost?.[name])).map(([name, [label, text]]) => [label, text(run.cost[name])]);
-    if (run.lost_frames > 0) cost.push(["lost frames", formatCount(run.lost_frames)]);
+    const cost = costFacts(run);
     if (run.state === "running" && Number.isFinite(lag)) cost.push(["seen here after", `${formatNumber(lag * 1000, 2)}\u00a0ms`]);
     if (cost.length > 0) parts.push(["Cost of watching", cost]);
     if (config && Object.keys(config).length > 0) parts.push(["Configuration", settings(flatten(config), run.private)]);
