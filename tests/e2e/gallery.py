@@ -86,6 +86,35 @@ def menu(page: Page) -> None:
     page.wait_for_timeout(200)
 
 
+def new_rule(page: Page) -> None:
+    """The form for a rule."""
+    page.get_by_role("button", name="New rule").click()
+    page.get_by_role("dialog").wait_for()
+    page.wait_for_timeout(600)
+
+
+def new_channel(page: Page) -> None:
+    """The form for a channel."""
+    page.get_by_role("button", name="Add a channel").click()
+    page.get_by_role("dialog").wait_for()
+
+
+def edited(page: Page) -> None:
+    """Name, tags and notes of a run."""
+    menu(page)
+    page.get_by_role("menuitem", name="Name, tags and notes").click()
+    page.get_by_role("dialog").wait_for()
+
+
+def clipped(page: Page) -> None:
+    """A limit tried, and an alert being set."""
+    painted(page)
+    page.locator("#whatif").get_by_role("slider").press("ArrowRight")
+    page.locator(".whatif-code").wait_for()
+    page.locator("#norm").get_by_role("button", name="alert").first.click()
+    page.wait_for_timeout(600)
+
+
 COMPARED = "/compare?run=healthy&run=exploding&run=clipped-and-scaled&run=vanishing"
 
 
@@ -122,7 +151,12 @@ def views(share: str) -> list[View]:
         View("compare", COMPARED, lambda page: page.wait_for_timeout(1500), full=True),
         View("compare-none", "/compare"),
         View("alerts", "/alerts"),
+        View("alerts-all", "/alerts?show=all"),
         View("rules", "/rules"),
+        View("rules-new", "/rules", new_rule),
+        View("runs-edited", "/", edited),
+        View("settings-channel", "/settings", new_channel),
+        View("run-trials", "/runs/exploding", clipped, full=True),
         View("settings", "/settings", full=True),
         View("help", "/help"),
         View("help-exploding", "/help/exploding"),

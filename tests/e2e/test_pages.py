@@ -161,3 +161,29 @@ def test_no_page_scrolls_sideways(server: Server, owner: Watched, training: Trai
         page.wait_for_selector("body[data-ready]", state="attached")
         overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
         assert overflow <= 0, f"{path} is {overflow} px too wide"
+
+
+@pytest.mark.parametrize("phone", [False, True], ids=["desk", "phone"])
+def test_a_menu_at_the_edge_stays_on_the_page(
+    server: Server, watched: Watch, training: Trainer, phone: bool
+) -> None:
+    page = watched(server, phone=phone).sign_in()
+    page.locator(row(training)).locator(".c-menu button").click()
+    box = page.get_by_role("menu").bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= page.evaluate("document.documentElement.getBoundingClientRect().right")
+
+
+@pytest.mark.parametrize("phone", [False, True], ids=["desk", "phone"])
+def test_menus_of_charts_stand_in_the_upper_right_corner(
+    server: Server, watched: Watch, training: Trainer, phone: bool
+) -> None:
+    page = watched(server, phone=phone).sign_in(f"/runs/{training.run_id}")
+    page.wait_for_selector("body[data-ready]", state="attached")
+    for panel in ("#norm", "#heat", "#loss"):
+        box, menu = (page.locator(part).bounding_box() for part in (panel, f"{panel} .chart-menu"))
+        assert box is not None
+        assert menu is not None
+        assert box["x"] + box["width"] - menu["x"] - menu["width"] <= 14, panel
+        assert 0 <= menu["y"] - box["y"] <= 14, panel

@@ -72,9 +72,9 @@ test("nested settings are laid flat in their order", () => {
 test("nothing waits of a run that has said how it ended", () => {
   const run = { cost: { share_of_step: 0.01, queue: 2, spooled: 0 }, lost_frames: 3 };
   const names = (state) => costFacts({ ...run, state }).map(([name]) => name);
-  assert.deepEqual(names("running"), ["share of step time", "waiting frames", "frames on disk", "lost frames"]);
+  assert.deepEqual(names("running"), ["share of step time", "waiting to be sent", "kept on disk", "lost on the way"]);
   assert.deepEqual(names("lost"), names("running"));
-  assert.deepEqual(names("failed"), ["share of step time", "lost frames"]);
+  assert.deepEqual(names("failed"), ["share of step time", "lost on the way"]);
   assert.deepEqual(costFacts({ cost: null, state: "finished", lost_frames: 0 }), []);
 });
 

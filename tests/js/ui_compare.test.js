@@ -52,8 +52,12 @@ test("a step's time lies between the known ones, and goes on at the last pace", 
 
 test("the first to leave its normal is named, with the layer", () => {
   const incident = (first_step, tensor) => ({ kind: "exploding", first_step, origin: { tensor } });
-  const entries = [{ name: "a", incident: incident(3000, "x") }, { name: "b", incident: incident(1204, "fc.weight") }, { name: "c", incident: null }];
-  assert.equal(whoFirst(entries), "b at step 1,204 (exploding) was first, in fc.weight; then a at step 3,000 (exploding). c stayed healthy.");
+  const entries = [
+    { name: "a", incident: incident(3000, "x"), kind: "NaN or Inf" },
+    { name: "b", incident: incident(1204, "fc.weight"), kind: "Exploding" },
+    { name: "c", incident: null },
+  ];
+  assert.equal(whoFirst(entries), "First to leave its normal: “b” at step 1,204 (Exploding), in fc.weight; then “a” at step 3,000 (NaN or Inf). “c” stayed healthy.");
   assert.equal(whoFirst([{ name: "c", incident: null }]), "None of these runs had an incident.");
   const found = firstIncident([{ severity: "info", first_step: 1 }, { severity: "critical", first_step: 9 }, { severity: "warning", first_step: 5 }]);
   assert.equal(found.first_step, 5);

@@ -124,7 +124,7 @@ RULE_KINDS: Final[tuple[Kind, ...]] = (
          defaults=(("window", 50), ("threshold", 6.0)), least_window=10, sentence="{subject} is unusually high: more than {threshold} deviations above its last {window} values",
          help="Robust z-score of log2 of the value against median and spread of the window before it; 6 is a good start."),
     Kind(condition="silent", label="stops coming", parameters=("threshold",),
-         defaults=(("threshold", 600.0),), sentence="{subject} has not come for more than {threshold} seconds",
+         defaults=(("threshold", 600.0),), sentence="{subject} has not come for more than {duration}",
          help="No value for so many seconds while the run is running or lost."),
     Kind(condition="incident", label="is found wrong by the health engine", parameters=("incidents", "least"),
          defaults=(("statistic", HEALTH),), sentence="the health engine finds: {incidents}",

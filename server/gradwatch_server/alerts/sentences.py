@@ -40,6 +40,14 @@ def number(value: float) -> str:
     return f"{value:.4g}"
 
 
+def span(seconds: float) -> str:
+    """How long that is, in the largest unit that leaves no fraction: "15 minutes", "90 seconds"."""
+    for unit, size in (("hour", 3600), ("minute", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{number(seconds / size)} {unit}{'' if seconds == size else 's'}"
+    return f"{number(seconds)} second{'' if seconds == 1 else 's'}"
+
+
 def rule_sentence(rule: Rule) -> str:
     """What the rule waits for, such as "the gradient norm of blocks.* is above 10 for 3 steps in a row"."""
     sentence = _condition(rule, _subject(rule, rule.tensors or rule.groups))
@@ -81,6 +89,7 @@ def _condition(rule: Rule, subject: str) -> str:
     return KIND[rule.condition].sentence.format(
         subject=subject,
         threshold=number(rule.threshold),
+        duration=span(rule.threshold),
         upper=number(rule.upper),
         window=f"{rule.window:,}",
         judged=judged,

@@ -42,13 +42,14 @@ let cursor = null;
 
 const charts = STATISTICS.map(([key, statistic, title, log]) => ({ key, statistic, chart: mountChart($(`#${key}`), { title, log, onCursor: setCursor }) }));
 
-for (const [key, , title] of STATISTICS) mountChartMenu($(`#${key} h2`), store, { chart: $(`#${key}`), title, what: () => entries.map(({ run }) => run.name) });
+for (const [key, , title] of STATISTICS) mountChartMenu($(`#${key}`), store, { chart: $(`#${key}`), title, what: () => entries.map(({ run }) => run.name) });
 
 /** What is known of a run: all but its curves is asked for once, and again when the run moves. */
 async function loadEntry(id, index) {
   const path = `/runs/${encodeURIComponent(id)}`;
-  const [{ run }, { incidents, health }, { alerts }] = await Promise.all([api.get(path), api.get(`${path}/incidents`), api.get("/alerts", { run: id })]);
-  const entry = { run, colour: `--chart-${index}`, health, incident: firstIncident(incidents), alerts: alerts.length, views: {}, bad: null, clock: null };
+  const [{ run }, { incidents, health, kinds }, { alerts }] = await Promise.all([api.get(path), api.get(`${path}/incidents`), api.get("/alerts", { run: id })]);
+  const incident = firstIncident(incidents);
+  const entry = { run, colour: `--chart-${index}`, health, incident, kind: kinds[incident?.kind] ?? "", alerts: alerts.length, views: {}, bad: null, clock: null };
   await loadCurves(entry);
   return entry;
 }
@@ -104,7 +105,7 @@ function draw() {
   const now = Date.now() / 1000 + (store.get().connection?.clock ?? 0);
   drawVerdict($("#verdict"), entries, { base, now, onRemove: shared ? null : remove });
   drawDifferences($("#differences"), entries, differences(entries.map(({ run }) => run)), base);
-  setText($("#first"), whoFirst(entries.map(({ run, incident }) => ({ name: run.name, incident }))));
+  setText($("#first"), whoFirst(entries.map(({ run, incident, kind }) => ({ name: run.name, incident, kind }))));
   drawLegend();
 }
 

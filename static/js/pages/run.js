@@ -178,7 +178,7 @@ function mountChartMenus() {
     ["#layers", "Chosen layers", () => chosen().map(alertOn)],
     ["#heat", "Layers", () => [{ label: "Alert on any layer", preset: { statistic: "grad_norm", tensors: "*", threshold: highestUsual("global_grad_norm") } }]],
   ];
-  for (const [chart, title, alerts] of menus) mountChartMenu($(`${chart} h2`), store, { chart: $(chart), title, alerts });
+  for (const [chart, title, alerts] of menus) mountChartMenu($(`${chart} .heat-head`) ?? $(chart), store, { chart: $(chart), title, alerts });
 }
 
 /** What an alert on a statistic begins with: from the whole run where that is known, else from what is in view. */

@@ -127,7 +127,7 @@ function row(alert, state, store, options) {
     "span",
     { class: "alert-head" },
     el("span", { class: "dot", "data-tone": tone }),
-    el("strong", { class: "ellipsis", title: alert.rule_name }, alert.rule_name || alert.statistic),
+    el("strong", {}, alert.rule_name || alert.statistic),
     el("span", { class: "alert-age push muted", "data-time": time, title: `${formatTime(time)}\n${formatUtc(time)}` }, agoText(time, state)),
   );
   const detail = el("span", { class: "alert-detail muted" }, detailText(alert));

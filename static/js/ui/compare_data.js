@@ -84,18 +84,18 @@ export function clockOf(anchors) {
 }
 
 /**
- * Who left its normal first, in a sentence. `entries`: [{name, incident}] with the run's first incident that is no mere
- * information, or null.
+ * Who left its normal first, in a sentence. `entries`: [{name, incident, kind}] with the run's first incident that is no mere
+ * information, or null, and what its kind is called.
  */
 export function whoFirst(entries) {
   const ill = entries.filter(({ incident }) => incident).sort((a, b) => a.incident.first_step - b.incident.first_step);
   if (ill.length === 0) return "None of these runs had an incident.";
-  const tell = ({ name, incident }) => `${name} at step ${formatCount(incident.first_step)} (${incident.kind})`;
+  const tell = ({ name, incident, kind }) => `“${name}” at step ${formatCount(incident.first_step)} (${kind})`;
   const [first, ...others] = ill;
   const rest = others.length ? `; then ${others.map(tell).join(", ")}` : "";
-  const calm = entries.filter(({ incident }) => !incident).map(({ name }) => name);
+  const calm = entries.filter(({ incident }) => !incident).map(({ name }) => `“${name}”`);
   const quiet = calm.length ? ` ${calm.join(" and ")} stayed healthy.` : "";
-  return `${tell(first)} was first${first.incident.origin?.tensor ? `, in ${first.incident.origin.tensor}` : ""}${rest}.${quiet}`;
+  return `First to leave its normal: ${tell(first)}${first.incident.origin?.tensor ? `, in ${first.incident.origin.tensor}` : ""}${rest}.${quiet}`;
 }
 
 /** The first incident of a run that is a warning or worse. */

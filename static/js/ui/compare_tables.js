@@ -1,6 +1,6 @@
 // The tables of the compare page: the verdict, and the settings that differ.
 //
-//   drawVerdict(element, entries, {base, now, onRemove})   entries: [{run, colour, health, incident, alerts, bad, read}]; base null: names
+//   drawVerdict(element, entries, {base, now, onRemove})   entries: [{run, colour, health, incident, kind (what that is called), alerts, bad}]; base null: names
 //                                                            lead nowhere; onRemove null: none can be left out
 //   drawDifferences(element, entries, rows)     rows: of compare_data.js
 
@@ -11,7 +11,7 @@ import { durationOf, toneOf } from "./runs_text.js";
 const ROWS = [
   ["State", ({ run }) => el("span", { class: "chip", "data-tone": toneOf(run) }, run.state)],
   ["Health", ({ health }) => health?.sentence ?? "not judged"],
-  ["First incident", ({ incident }) => (incident ? `${incident.kind}, step ${formatCount(incident.first_step)}` : "none")],
+  ["First incident", ({ incident, kind }) => (incident ? `${kind}, step ${formatCount(incident.first_step)}` : "none")],
   ["Where it began", ({ incident }) => (incident?.origin?.tensor ? el("span", { class: "mono" }, incident.origin.tensor) : "")],
   ["First NaN or Inf", ({ bad }) => (bad === null ? "none" : `step ${formatCount(bad)}`)],
   ["Alerts", ({ alerts }) => formatCount(alerts)],

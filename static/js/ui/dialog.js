@@ -21,6 +21,8 @@ export function openDialog(title, fill, { className = "" } = {}) {
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();
+  // What one came for has the keyboard; where there is nothing to fill in or choose, the cross keeps it.
+  body.querySelector("input, select, textarea, button")?.focus();
   return dialog;
 }
 
@@ -80,7 +82,9 @@ function moveInMenu(event) {
 function place(menu, anchor) {
   const box = anchor.getBoundingClientRect();
   const size = menu.getBoundingClientRect();
-  const left = Math.min(box.left, document.documentElement.clientWidth - size.width - 8);
+  // Without the strip that is kept free for a scroll bar: nothing is painted there.
+  const { right } = document.documentElement.getBoundingClientRect();
+  const left = Math.min(box.left, right - size.width - 8);
   const below = box.bottom + 4;
   menu.style.left = `${Math.max(8, left)}px`;
   menu.style.top = `${below + size.height > innerHeight ? Math.max(8, box.top - size.height - 4) : below}px`;

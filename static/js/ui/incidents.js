@@ -6,7 +6,7 @@
 //   mount(element, store, { onShow }) -> {destroy}
 //     reads `incidents`, `health`, `chosenIncident` (id), `kinds`; onShow({step, tensor, incident}) when a step or layer is chosen
 
-import { formatCount, formatTime, formatUtc } from "../core/format.js";
+import { formatCount, formatTime, formatUtc, plural } from "../core/format.js";
 import { alarms, bestRemedy, byUrgency, leading, pathOf, saidText, spanText, withIncident } from "../core/incident.js";
 import { createTurns } from "../core/turns.js";
 import { copyButton } from "./copy.js";
@@ -92,7 +92,7 @@ export function mount(element, store, { onShow }) {
     const focused = body.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
     const unfolded = body.querySelector("details")?.open ?? false;
     const aboutPast = past.map(({ id, sentence, severity, closed_step, dismissed }) => [id, sentence, severity, closed_step, dismissed]);
-    setChildren(body, [...parts, part("others", aboutPast, () => others(past, unfolded, store))].filter(Boolean));
+    setChildren(body, [...parts, part("others", [Boolean(shown), aboutPast], () => others(past, shown ? "other " : "", unfolded, store))].filter(Boolean));
     element.dataset.tone = shown && alarms(shown) ? shown.severity : "";
     if (focused && !body.contains(document.activeElement)) body.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus();
   }
@@ -224,7 +224,8 @@ function prose(text) {
 
 const section = (heading, ...children) => el("section", { class: "incident-part" }, el("h3", {}, heading), ...children);
 
-function others(incidents, open, store) {
+/** The incidents beside the one on the card; without a card all of them. */
+function others(incidents, which, open, store) {
   if (!incidents.length) return null;
   const rows = incidents.map((one) =>
     el(
@@ -239,5 +240,5 @@ function others(incidents, open, store) {
     ),
   );
   const list = el("ul", { class: "incident-others" }, ...rows);
-  return el("details", { class: "incident-more", open }, el("summary", {}, `${formatCount(rows.length)} other${rows.length === 1 ? "" : "s"}`), list);
+  return el("details", { class: "incident-more", open }, el("summary", {}, plural(rows.length, `${which}incident`)), list);
 }

@@ -9,7 +9,7 @@ import { el } from "./element.js";
 const keys = [["?", "this list"]];
 
 export function addKeys(rows) {
-  for (const row of rows) if (!keys.some(([key]) => key === row[0])) keys.unshift(row);
+  for (const row of rows) if (!keys.some(([key]) => key === row[0])) keys.splice(-1, 0, row);
 }
 
 export function typing(event) {

@@ -3,7 +3,7 @@
 //
 //   mount(element, store) -> {destroy}       reads `run`, `lag` (seconds from a step to its being painted here)
 
-import { formatBytes, formatCount, formatDuration, formatNumber, formatTime, formatUtc } from "../core/format.js";
+import { formatBytes, formatCount, formatDuration, formatNumber, formatTime, formatUtc, plural } from "../core/format.js";
 import { el, icon } from "./element.js";
 
 const COST = {
@@ -12,8 +12,8 @@ const COST = {
   budget: ["budget", (value) => `${formatNumber(value * 100, 2)}\u00a0%`],
   thinned: ["sampled less often", (value) => `÷${formatNumber(value)}`],
   bytes_per_s: ["sent", (value) => `${formatBytes(value)}/s`],
-  queue: ["waiting frames", formatCount],
-  spooled: ["frames on disk", formatCount],
+  queue: ["waiting to be sent", (value) => plural(value, "step")],
+  spooled: ["kept on disk", (value) => plural(value, "step")],
 };
 
 /** What watching costs, as pairs of name and text. Of a run that has said how it ended everything has come: nothing waits any more. */
@@ -21,7 +21,7 @@ export function costFacts({ cost, state, lost_frames: lost }) {
   const ended = state !== "running" && state !== "lost";
   const told = Object.entries(COST).filter(([name]) => Number.isFinite(cost?.[name]) && !(ended && (name === "queue" || name === "spooled")));
   const pairs = told.map(([name, [label, text]]) => [label, text(cost[name])]);
-  return lost > 0 ? [...pairs, ["lost frames", formatCount(lost)]] : pairs;
+  return lost > 0 ? [...pairs, ["lost on the way", plural(lost, "step")]] : pairs;
 }
 
 /** Pairs of name and text of nested settings, in the order they came: `optimizer.lr`, `0.001`. */

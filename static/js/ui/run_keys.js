@@ -2,6 +2,12 @@
 
 import { addKeys, typing } from "./keys.js";
 
+const MOUSE = [
+  ["drag", "zoom to these steps"],
+  ["Ctrl wheel", "zoom in or out"],
+  ["Shift drag", "move along the run"],
+];
+
 /** @param {Record<string, () => void>} acts by name: live, next, previous, find, share, alert, back */
 export function mount(acts, owner) {
   const table = {
@@ -12,7 +18,7 @@ export function mount(acts, owner) {
     ...(owner ? { s: [acts.share, "S", "share this run"], a: [acts.alert, "A", "set an alert at the cursor"] } : {}),
     escape: [acts.back, "Esc", "undo the last zoom"],
   };
-  addKeys(Object.values(table).map(([, key, meaning]) => [key, meaning]));
+  addKeys([...Object.values(table).map(([, key, meaning]) => [key, meaning]), ...MOUSE]);
   const onKey = (event) => {
     if (typing(event) || document.querySelector("dialog[open], :popover-open")) return;
     const [act] = table[event.key.toLowerCase()] ?? [];

@@ -3,7 +3,7 @@
 //   createRow(run, context) -> {element, update(run, now), spark(kind, points)}
 //     context: base, owner, onMenu(run, button), onSelect(run, checked), selected(id), knownOf(id) ({alerts, health})
 
-import { formatCount, formatDuration, formatNumber, formatRate, formatTime, formatUtc, numberOf } from "../core/format.js";
+import { formatAgo, formatCount, formatDuration, formatNumber, formatRate, formatTime, formatUtc, numberOf } from "../core/format.js";
 import { el, icon, setAttribute, setText } from "./element.js";
 import { durationOf, standingOf, startedText, storedText, toneOf } from "./runs_text.js";
 import { sparkline } from "./sparkline.js";
@@ -84,7 +84,7 @@ function paint(parts, element, run, now, { base, knownOf }) {
   const stored = storedText([run]);
   setAttribute(parts.step, "title", stored ? `${stored} on the disk` : null);
   setText(parts.rate, running ? formatRate(run.steps_per_s) : "");
-  setText(parts.age, run.last_time ? formatDuration(now - run.last_time) : "");
+  setText(parts.age, run.last_time ? formatAgo(now - run.last_time) : "");
   setText(parts.started, startedText(run.created_at, now));
   setAttribute(parts.started, "title", `${formatTime(run.created_at)}\n${formatUtc(run.created_at)}`);
   setText(parts.duration, formatDuration(durationOf(run, now)));

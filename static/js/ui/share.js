@@ -97,8 +97,8 @@ function shareForm(store, { run, others, view, moments, made, shares, snapshot }
     { class: "share-form", onsubmit: make },
     moments ? el("div", { class: "field" }, modes, hint) : null,
     el("div", { class: "field" }, el("label", { for: "share-expires" }, "Works for"), lifetime),
-    el("div", { class: "field grow" }, el("label", { for: "share-label" }, "Note (optional)"), label),
     el("div", { class: "field" }, el("label", { for: "share-password" }, "Password (optional)"), password),
+    el("div", { class: "field" }, el("label", { for: "share-label" }, "Note (optional)"), label),
     submit,
   );
 }
