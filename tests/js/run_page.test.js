@@ -86,7 +86,7 @@ test("the back-test in words", () => {
 
 test("what clipping would have done, in words and on the slider", async () => {
   const { limitAt, notchOf, whatIfText } = await import("../../static/js/ui/run_whatif.js");
-  assert.equal(whatIfText({ share: 0.032, looked_at: 1500 }).replaceAll("\u00a0", " "), "would have clipped 3.2 % of 1,500 steps in view");
+  assert.equal(whatIfText({ share: 0.032, looked_at: 1500 }).replaceAll("\u00a0", " "), "Would have clipped 3.2 % of 1,500 steps in view");
   assert.match(whatIfText({ share: 1e-5, looked_at: 20000 }), /less than 0\.1/);
   for (const limit of [0.3, 1, 2.5, 15]) assert.ok(Math.abs(Math.log2(limitAt(notchOf(limit, 1), 1) / limit)) < 0.03);
 });

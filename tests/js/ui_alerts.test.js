@@ -60,7 +60,8 @@ test("the back-test line tells how often and where", () => {
   assert.equal(spaced(backtestSentence(at(120, 480, 1020))), "Would have fired 3 times in this run (steps 120, 480, 1,020).");
   const others = (runs, fired) => backtestSentence({ ...at(7), others: { runs, fired } });
   assert.equal(spaced(others(10, 0)), "Would have fired 1 time in this run (step 7), and in none of your last 10 healthy runs.");
-  assert.equal(spaced(others(1, 1)), "Would have fired 1 time in this run (step 7), and in 1 of your last 1 healthy run.");
+  assert.equal(spaced(others(1, 1)), "Would have fired 1 time in this run (step 7), and in your last healthy run.");
+  assert.equal(spaced(others(1, 0)), "Would have fired 1 time in this run (step 7), and not in your last healthy run.");
   assert.equal(spaced(others(0, 0)), "Would have fired 1 time in this run (step 7).");
   assert.equal(spaced(backtestSentence({ fired: [{ step: 1 }], count: 400 })), "Would have fired 400 times in this run (steps 1, …).");
 });

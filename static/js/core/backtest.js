@@ -48,5 +48,6 @@ function inThis(fired, count) {
 
 function inOthers(others) {
   if (others === null || others.runs === 0) return "";
+  if (others.runs === 1) return `, and ${others.fired === 0 ? "not in" : "in"} your last healthy run`;
   return `, and in ${others.fired === 0 ? "none" : formatCount(others.fired)} of your last ${plural(others.runs, "healthy run")}`;
 }

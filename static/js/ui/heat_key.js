@@ -7,7 +7,7 @@ import { onThemeChange } from "./theme.js";
 
 /** What each colouring shows: the ends of its scale, a few words, and a sentence. All scales are fixed. */
 const KEYS = {
-  deviation: [`\u2212${LIMIT}`, `+${LIMIT}`, "from own normal", "Deviation from the layer's own normal, in robust units of its log2 norm"],
+  deviation: [`\u2212${LIMIT}`, `+${LIMIT}`, "from own normal", "How far each layer is from its own normal: within 3 is as usual, blue is below and red above. In robust standard deviations of its log2 norm"],
   norm: ["1e-7", "1e3", "gradient norm", "Gradient norm on a log scale"],
   ratio: ["1e-6", "1", "update / weight", "Length of the update over that of the weights, log scale around 1e-3; sampled, a group shows its layer furthest from 1e-3"],
   zeros: ["0 %", "100 %", "gradients of zero", "Share of gradient elements that are exactly zero; sampled, a group shows its highest layer"],

@@ -28,6 +28,7 @@ const COLUMNS = [
   ["norm", "Gradient norm at this step"],
   ["change", `Against ${EARLIER} steps before`],
 ];
+const GAIN_ABOUT = "Gradients run from the output to the input: by which factor the norm changes from layer to layer on that way, and where it changes most";
 const REST_MS = 90;
 const LIVE_MS = 1500;
 
@@ -164,7 +165,7 @@ export function mount(element, store, model, { onPick, firstUnusual, onOrigin, o
       setText(row.children[3], earlier > 0 && Number.isFinite(value) ? `×${formatNumber(value / earlier, 2)}` : "");
     });
     setText(gain, gainText(gainsOf(tensors, values.row)));
-    gain.title = gain.textContent;
+    gain.title = gain.textContent && `${gain.textContent}.\n${GAIN_ABOUT}.`;
     const among = wrongSince(values.step) !== null;
     const normals = among ? rangeAmong(tensors, values.row) : values.normals;
     const outside = outsideText(values.row, normals, among);

@@ -12,10 +12,10 @@ import { el, setText } from "./element.js";
 const REST_MS = 200;
 const NOTCHES = 200;
 
-/** "would have clipped 3.2 % of these 1,500 steps". */
+/** "Would have clipped 3.2 % of these 1,500 steps". */
 export function whatIfText({ share, looked_at: looked }) {
   const percent = share > 0 && share < 0.001 ? "less than 0.1" : formatNumber(share * 100, 2);
-  return `would have clipped ${percent}\u00a0% of ${formatCount(looked)} steps in view`;
+  return `Would have clipped ${percent}\u00a0% of ${formatCount(looked)} steps in view`;
 }
 
 /** The limit at a notch of the slider: from a quarter of the suggested one to sixteen times it, evenly in octaves. */
@@ -64,10 +64,9 @@ export function mount(element, store, model) {
   }
 
   function show(limit) {
-    const shown = Number(limit.toPrecision(2));
-    setText(limitText, formatNumber(shown));
+    setText(limitText, formatNumber(limit));
     reset.hidden = false;
-    store.set({ whatIf: shown });
+    store.set({ whatIf: limit });
   }
 
   async function begin() {
@@ -77,7 +76,7 @@ export function mount(element, store, model) {
 
   function onInput() {
     if (suggested === null) return void begin();
-    show(limitAt(Number(slider.value), suggested));
+    show(Number(limitAt(Number(slider.value), suggested).toPrecision(2)));
     clearTimeout(timer);
     timer = setTimeout(ask, REST_MS);
   }

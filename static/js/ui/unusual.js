@@ -12,7 +12,7 @@ const SHOWN = 5;
 /** Rows change places at most so often, and never under the pointer. */
 const EVERY_MS = 2000;
 
-const OWN = ["deviation, norm", "How far from the layer's own normal, in robust units, and its gradient norm"];
+const OWN = ["deviation, norm", "How far from the layer's own normal (within 3 is as usual, in robust standard deviations), and its gradient norm"];
 const AMONG = ["from the others, norm", "The run was never normal: how far from the middle of all rows, in robust units, and its gradient norm"];
 
 export function mount(element, { rows, valueOf, onPick, never }) {
