@@ -64,10 +64,13 @@ async def list_incidents(
 
 
 def found_in(database: Database, run_id: str, viewer: Viewer, limit: int) -> dict[str, Any]:
-    """The fields of :class:`IncidentsReply`, the newest ``limit`` incidents of them."""
+    """The fields of :class:`IncidentsReply`, the newest ``limit`` incidents of them.
+
+    The engine stores incidents before what it says of them: read the other way round, they are as new as that at least.
+    """
+    health = database.read(lambda conn: sql.summaries(conn, [run_id]))
     found = database.read(lambda conn: sql.list_incidents(conn, run_id, limit=limit))
     said = database.read(lambda conn: dismissed_in(conn, run_id))
-    health = database.read(lambda conn: sql.summaries(conn, [run_id]))
     return {
         "incidents": [opinion(one, said.get(one["id"]), viewer) for one in found],
         "kinds": {kind.key: kind.label for kind in KINDS.values()},
