@@ -45,7 +45,7 @@ test: $(INSTALLED) $(BUNDLE) system lint types js  ## every check and every test
 	$(PYTEST) -n 2 --dist worksteal -m "not e2e"
 	$(PYTEST) -n 2 --dist worksteal -m e2e
 
-check: $(INSTALLED) lint types js fast  ## lint, types and the fast tests, in under 90 seconds
+check: $(INSTALLED) lint types js fast  ## lint, types and the tests of about a second at most, in under 90 seconds
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

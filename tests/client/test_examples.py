@@ -33,6 +33,7 @@ def examples() -> list[object]:
     return [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in names]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", examples())
 def test_example(name: str, tmp_path: Path) -> None:
     steps, scalars = EXPECTED[name]

@@ -125,6 +125,7 @@ def test_what_is_no_websocket_is_an_oserror(answer: bytes) -> None:
         thread.join()
 
 
+@pytest.mark.slow
 def test_sigkill_loses_at_most_the_last_half_second(
     fake: FakeServer, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

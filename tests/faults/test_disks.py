@@ -43,6 +43,7 @@ if os.name == "posix" and os.geteuid() == 0:
         yield spool
         subprocess.run(["umount", spool], check=True)
 
+    @pytest.mark.slow
     def test_a_full_disk_under_the_spool_costs_nothing_that_memory_holds(
         small_disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -100,6 +101,7 @@ if os.name == "posix" and os.geteuid() == 0:
             assert os.listdir(f"{place}/home") == []
 
 
+@pytest.mark.slow
 def test_a_database_that_somebody_locks_makes_trainers_wait_and_loses_nothing(
     tmp_path: Path, home: Path
 ) -> None:

@@ -65,6 +65,7 @@ def test_the_codec_refuses_with_a_protocol_error_or_reads(home: Path) -> None:
     assert FRAMES * 0.3 < refused < FRAMES * 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(3600 if LONG else 400)
 def test_what_can_be_read_can_be_stored_or_is_refused(tmp_path: Path, undo: ExitStack) -> None:
     """Everything that decodes goes into a store with the number it waits for, so that numbers hide nothing."""

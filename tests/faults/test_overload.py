@@ -92,6 +92,7 @@ def test_pages_wait_while_trainers_are_stored(server: Running) -> None:
     assert found["values"] == values[:301, [0, 7]].tolist()
 
 
+@pytest.mark.slow
 def test_what_waits_for_the_disk_is_bounded_over_all_trainers(server: Running) -> None:
     """Reading stops, so their senders keep the rest; when the disk goes on everything arrives."""
     load = server.services.load
@@ -139,6 +140,7 @@ def test_what_waits_for_the_disk_is_bounded_over_all_trainers(server: Running) -
         np.testing.assert_array_equal(found.values, values[:, [0, 9]].astype(np.float64))
 
 
+@pytest.mark.slow
 def test_a_page_that_reads_nothing_keeps_no_trainer_waiting(server: Running) -> None:
     values = np.random.default_rng(3).random((600, WIDTH), dtype=np.float32)
     with Trainer(server, hello()) as trainer, Page(server) as page:
@@ -154,6 +156,7 @@ def test_a_page_that_reads_nothing_keeps_no_trainer_waiting(server: Running) -> 
             last = max(last, page.view(1).series.last_step)
 
 
+@pytest.mark.slow
 def test_a_server_that_stalls_does_not_slow_the_training(server: Running) -> None:
     """Three runs take steps in turn: one towards a server that works, one to a server that reads nothing any more, one to a
     server that acknowledges nothing. The median step costs the same."""

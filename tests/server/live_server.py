@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import itertools
@@ -97,6 +98,15 @@ def _new_database() -> bytes:
         return path.read_bytes()
 
 
+class _Prompt(_Server):
+    """Ends soon after it is told to: uvicorn looks ten times a second."""
+
+    async def main_loop(self) -> None:
+        while not self.should_exit:
+            await self.on_tick(0)
+            await asyncio.sleep(0.01)
+
+
 @contextlib.contextmanager
 def serving(directory: Path, **given: Any) -> Iterator[Running]:
     """A server on a free port, stopped at the end."""
@@ -112,7 +122,7 @@ def serving(directory: Path, **given: Any) -> Iterator[Running]:
     listener = bind(config)
     port = int(listener.getsockname()[1])
     ready = threading.Event()
-    server = _Server(app, port, lambda services: ready.set(), patience)
+    server = _Prompt(app, port, lambda services: ready.set(), patience)
     failed: list[SystemExit] = []
 
     def run() -> None:

@@ -37,6 +37,7 @@ def test_says_where_it_is_and_goes_in_order(tmp_path: Path) -> None:
         assert not state.exists()
 
 
+@pytest.mark.slow
 def test_the_token_stays_the_same(tmp_path: Path) -> None:
     tokens = set()
     for _ in range(2):
@@ -102,6 +103,7 @@ def test_a_database_that_cannot_be_used_is_said_in_a_sentence(tmp_path: Path) ->
         assert not list((tmp_path / "servers").glob("*.json"))
 
 
+@pytest.mark.slow
 def test_a_second_server_on_the_same_database_is_refused(tmp_path: Path) -> None:
     with process(tmp_path, "--port", "0"):
         wait_for(tmp_path)
@@ -112,6 +114,7 @@ def test_a_second_server_on_the_same_database_is_refused(tmp_path: Path) -> None
             assert len(err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_ends_although_somebody_is_in_the_middle_of_a_request(tmp_path: Path) -> None:
     with process(tmp_path, "--port", "0", "--log-format", "json") as server:
         found = wait_for(tmp_path)

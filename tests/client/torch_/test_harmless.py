@@ -199,6 +199,7 @@ def compiled_step(
     return torch.compile(step, backend="aot_eager") if what == "step" else step
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("what", ["model", "update", "both", "step"])
 def test_compiled_code_has_no_more_breaks_and_no_more_graphs(watch: Watch, what: str) -> None:
@@ -227,6 +228,7 @@ def test_compiled_code_has_no_more_breaks_and_no_more_graphs(watch: Watch, what:
     assert all(len(frame.values["grad_norm"]) == 6 and not frame.present for frame in frames)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 def test_wrappers_leave_no_trace_in_names(watch: Watch) -> None:
     model = mlp()
     plain = [name for name, _ in model.named_parameters()]

@@ -69,35 +69,36 @@ def test_nothing_random_is_drawn_to_find_out() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("limit", [0, 1e-4, 3, 1e9, float("inf"), float("nan"), -1.0])
-@pytest.mark.parametrize("factor", [1.0, 0.0, 1e-25, 1e25, float("inf"), float("nan")])
 @pytest.mark.parametrize("missing", [(), (1,), (0, 3, 4)])
 def test_to_the_bit(
-    watch: Watch,
-    counted: list[int],
-    dtype: torch.dtype,
-    limit: float,
-    factor: float,
-    missing: tuple[int, ...],
+    watch: Watch, counted: list[int], dtype: torch.dtype, limit: float, missing: tuple[int, ...]
 ) -> None:
-    """Also where some of the parameters have no gradient."""
-    theirs, ours = ([*made((70, 90), (), (3,), (0, 4), (5000,), dtype=dtype)] for _ in range(2))
-    for parameters in (theirs, ours):
-        assert parameters[2].grad is not None and parameters[0].grad is not None
-        parameters[2].grad *= factor
-        parameters[0].grad = parameters[0].grad.t().contiguous().t()
-        for k in missing:
-            parameters[k].grad = None
-    expected = ORIGINAL(theirs, limit)
+    """Also where some of the parameters have no gradient, and one is very small, very large or not finite."""
     watch(mlp())
-    counted.clear()
-    got = nn.utils.clip_grad_norm_(ours, limit)
-    assert counted == [5 - len(missing)]
-    assert got.dtype == expected.dtype and got.shape == expected.shape and not got.requires_grad
-    np.testing.assert_array_equal(got.numpy(), expected.numpy())
-    for a, b in zip(ours, theirs, strict=True):
-        assert (a.grad is None) == (b.grad is None)
-        if a.grad is not None and b.grad is not None:
-            assert a.grad.numpy().tobytes() == b.grad.numpy().tobytes()
+    for factor in (1.0, 0.0, 1e-25, 1e25, float("inf"), float("nan")):
+        theirs, ours = (_awkward(dtype, factor, missing) for _ in range(2))
+        expected = ORIGINAL(theirs, limit)
+        counted.clear()
+        got = nn.utils.clip_grad_norm_(ours, limit)
+        assert counted == [5 - len(missing)]
+        assert got.dtype == expected.dtype and got.shape == expected.shape and not got.requires_grad
+        np.testing.assert_array_equal(got.numpy(), expected.numpy(), f"a gradient times {factor}")
+        for a, b in zip(ours, theirs, strict=True):
+            assert (a.grad is None) == (b.grad is None)
+            if a.grad is not None and b.grad is not None:
+                assert a.grad.numpy().tobytes() == b.grad.numpy().tobytes(), f"a gradient times {factor}"
+
+
+def _awkward(dtype: torch.dtype, factor: float, missing: tuple[int, ...]) -> list[nn.Parameter]:
+    """A gradient that isn't contiguous, a scalar, one times ``factor``, an empty and a long one; none for those of ``missing``."""
+    parameters = made((70, 90), (), (3,), (0, 4), (5000,), dtype=dtype)
+    transposed, multiplied = parameters[0].grad, parameters[2].grad
+    assert transposed is not None and multiplied is not None
+    multiplied *= factor
+    parameters[0].grad = transposed.t().contiguous().t()
+    for k in missing:
+        parameters[k].grad = None
+    return parameters
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from sqlalchemy import Table, func, select
 from tests.server.store.helpers import RUN, WAIT, batch, declared, opened
 
@@ -63,6 +64,7 @@ def test_what_a_killed_server_left_over_is_done_by_the_next(tmp_path: Path) -> N
     second.close()
 
 
+@pytest.mark.slow
 def test_a_deleted_run_gives_its_space_back(address: str) -> None:
     store = Store.open(address, clock=lambda: 1000.0, background=False)
     stream = opened(store).stream

@@ -82,6 +82,7 @@ def test_every_chunk_says_which_steps_it_is_of(piece: Piece, derived: bool) -> N
         verify(one)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(pieces(), max_size=4, unique_by=lambda piece: piece.series))
 def test_the_tail_gives_back_every_bit(sent: list[Piece]) -> None:

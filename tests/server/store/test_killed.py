@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from tests.server.store.helpers import RUN, opened
 from tests.server.store.writer_process import first_step, values
 
@@ -61,6 +62,7 @@ def check(address: str, told: int) -> None:
         store.close()
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_nothing_is_lost_or_doubled(address: str) -> None:
     chance = random.Random(11)
     for _ in range(ROUNDS):

@@ -191,6 +191,7 @@ windows = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(odd=oddities, asked=windows, seed=st.integers(0, 100), data=st.data())
 @pytest.mark.parametrize("thin", [False, True])

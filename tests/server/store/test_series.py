@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
@@ -181,6 +182,7 @@ ACTIONS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(
     max_examples=25,
     deadline=None,
@@ -242,6 +244,7 @@ def check_all(trainer: Trainer, queries: list[tuple[int, int | None, int]]) -> N
         np.testing.assert_array_equal(list(row.values()), list(joined[step].values()))
 
 
+@pytest.mark.slow
 def test_long_runs_and_every_action_on_each_database(address: str) -> None:
     trainer = Trainer(address, 12, 2)
     try:

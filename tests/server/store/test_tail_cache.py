@@ -109,6 +109,7 @@ def check(store: Store) -> None:
     assert read(lambda conn: asked(conn, cached=True)) == read(lambda conn: asked(conn, cached=False))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(acts=st.lists(st.one_of(st.integers(1, 90), st.sampled_from(["ask", "ask", "compact"])), max_size=25))
 def test_the_cache_says_what_the_tail_says(acts: list[Any], tmp_path_factory: pytest.TempPathFactory) -> None:

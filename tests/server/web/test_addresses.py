@@ -230,6 +230,7 @@ def test_guessing_tokens_from_elsewhere_locks_nobody_here_out(server: Running) -
     assert counted(server)["passwords"] == 3
 
 
+@pytest.mark.slow
 def test_guessing_a_links_password_stops_who_guesses_first_and_then_everybody(server: Running) -> None:
     with Trainer(server, hello()), server.owner() as api:
         link = api.post("/api/v1/shares", json={"run": "run-1", "password": "right"}).json()["token"]

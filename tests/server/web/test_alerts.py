@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from tests.server.live_server import Page, Running, Trainer, batch, hello, schema, serving
 from tests.server.web.events import hear
 
@@ -40,6 +41,7 @@ def settle(server: Running, page: Page, opened: bool) -> dict[str, Any]:
             return alert
 
 
+@pytest.mark.slow
 def test_a_restart_in_the_middle_of_everything_changes_nothing(tmp_path: Path) -> None:
     """The same losses with a restart after every single step give the same alerts as without any."""
     values = [1, 20, 20, 20, 30, 1, 1, 25, 1, 1, 1, 1, 1, 20, 20, 1, 20, 20, 20]

@@ -100,6 +100,7 @@ def assert_same(found: dict[tuple[int, int], Cell], wanted: dict[tuple[int, int]
 value = st.sampled_from([0.0, 1.0, -2.0, 5e-30, 3e30, math.nan, math.inf, -math.inf])
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), width=st.sampled_from([1, 4, 16]), n=st.integers(1, 40))
 def test_deltas_are_what_a_plain_reduction_says(data: st.DataObject, width: int, n: int) -> None:

@@ -191,6 +191,7 @@ def test_a_password_opens_a_link_in_the_browser_that_gave_it(server: Running, cl
     assert opens(server, other["token"] + "." + proven[0].partition(".")[2]) == 401
 
 
+@pytest.mark.slow
 def test_guessing_a_password_is_stopped(server: Running, clock: Clock) -> None:
     token = share(server, password="right")["token"]
     with server.client() as browser:
