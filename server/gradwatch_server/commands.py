@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gradwatch.cli import Command
 
-from . import data_commands, serving, share_commands, token_commands
+from . import data_commands, run_commands, serving, share_commands, token_commands
 
 __all__ = ["COMMANDS"]
 
@@ -26,6 +26,12 @@ COMMANDS: tuple[Command, ...] = (
         help="make a read-only link to a run, or to a comparison of several",
         configure=share_commands.configure,
         run=share_commands.run,
+    ),
+    Command(
+        name="runs",
+        help="list runs, with the id that other commands want",
+        configure=run_commands.configure,
+        run=run_commands.run,
     ),
     *data_commands.COMMANDS,
 )

@@ -146,6 +146,8 @@ def _import_logs(arguments: argparse.Namespace) -> int:
 def _import_archive(arguments: argparse.Namespace) -> int:
     if arguments.follow:
         raise ConfigError("--follow is for a folder with TensorBoard logs")
+    if not arguments.file.is_file():
+        raise ConfigError(f"there is no file {arguments.file}")
     store = Store.open(_address(arguments))
     meter = Meter()
     try:

@@ -261,6 +261,7 @@ def test_doctor_looks_at_a_model(script: Path, capsys: pytest.CaptureFixture[str
         ("{script}:wrong", "must return (model, batch, loss_fn)"),
         ("{script}:missing", "has no function missing"),
         ("no.such.module:f", "No module named"),
+        ("no/such/file.py:f", "there is no file no/such/file.py"),
         ("only_a_name", "takes MODULE:FACTORY"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from tests.client.rig import Rig
 from tests.client.serving import serving
 
-from gradwatch.cli import NEEDS_SERVER, main
+from gradwatch.cli import NEEDS_SERVER, THEIRS, main
 from gradwatch.testing import FakeServer
 
 
@@ -26,7 +26,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     words = capsys.readouterr().out
-    assert all(f"\n    {name}" in words for name in ("serve", "demo", "sync", "open", "stop"))
+    assert all(f"\n    {name} " in words for name in (*THEIRS, "demo", "sync", "open", "stop"))
+    assert "a model, or the database" in words
 
 
 def test_without_the_server_its_commands_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,7 +36,8 @@ def test_without_the_server_its_commands_are_one_sentence(capsys: pytest.Capture
 
 
 def test_open_and_stop_without_a_server(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["stop"]) == 0
+    assert main(["stop"]) == main(["stop", "--port", "9"]) == 0
+    assert capsys.readouterr().out == "no local server runs\nno local server runs on port 9\n"
     assert main(["open"]) == 1
     assert capsys.readouterr().err == "gradwatch: no local server runs; start one with: gradwatch serve\n"
 

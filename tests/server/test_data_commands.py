@@ -75,6 +75,7 @@ def test_a_copy(database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
         (("export",), "say which run"),
         (("export", "--all", "--format", "csv"), "--all goes with"),
         (("export", "nosuch"), "there is no run 'nosuch'"),
+        (("import", "no/such.gwx"), "there is no file no/such.gwx"),
     ],
 )
 def test_what_cannot_be_done_is_a_sentence(

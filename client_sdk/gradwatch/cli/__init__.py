@@ -45,9 +45,8 @@ def main(argv: Sequence[str] | None = None, *, installed: Callable[[], list[Comm
     if word not in commands:
         theirs = (installed or _server_commands)()
         commands = {**{command.name: command for command in theirs}, **commands}
-        if word == "doctor":
-            commands[word] = doctor.command(commands.get(word))
-        elif word in THEIRS and not theirs:
+        commands["doctor"] = doctor.command(commands.get("doctor"))
+        if word in THEIRS and word not in commands:
             print(f"gradwatch {word} {NEEDS_SERVER}", file=sys.stderr)
             return 2
     parser = _parser(commands)

@@ -55,6 +55,8 @@ def factory(text: str) -> Callable[[], Any]:
             f"--model takes MODULE:FACTORY, such as train:make or src/train.py:make, not {text!r}"
         )
     path = Path(module_name)
+    if path.suffix == ".py" and not path.is_file():
+        raise ConfigError(f"--model {text}: there is no file {module_name}")
     folder = path.parent if path.suffix == ".py" else Path()
     sys.path.insert(0, str(folder.resolve()))
     try:

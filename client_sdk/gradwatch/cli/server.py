@@ -67,7 +67,7 @@ def _stop(arguments: argparse.Namespace) -> int:
         server for server in local.running(state_directory(os.environ)) if arguments.port in (0, server.port)
     ]
     if not servers:
-        print("no local server runs")
+        print("no local server runs" + (f" on port {arguments.port}" if arguments.port else ""))
         return 0
     for server in servers:
         if not local.stop(server):

@@ -24,7 +24,7 @@ NaN or Inf is never learnt. A `phase` or `restart` mark starts a new normal: `ru
 def detectors_page() -> str:
     """The page as Markdown: kinds, detectors with what they need, and causes."""
     lines = [_HEAD, "## Kinds of incidents", "", "| kind | what it means | more |", "|---|---|---|"]
-    lines += [f"| {k.label} | {k.sentence} | [{k.help}]({k.help}) |" for k in KINDS.values()]
+    lines += [f"| {k.label} | {k.sentence} | [{k.help}]({k.help}.md) |" for k in KINDS.values()]
     lines += ["", "## Detectors", "", "| detector | fires when | needs | how grave |", "|---|---|---|---|"]
     for row in DETECTORS:
         needs = ", ".join(f"`{n}`" for n in row.needs) or "nothing"
@@ -39,7 +39,7 @@ def detectors_page() -> str:
     for cause in CAUSES:
         plus = "; ".join(sign.text for sign in cause.supporting)
         minus = "; ".join(sign.text for sign in cause.contradicting) or "-"
-        lines.append(f"| [{cause.label}]({cause.help}) | {plus} | {minus} |")
+        lines.append(f"| [{cause.label}]({cause.help}.md) | {plus} | {minus} |")
     lines += [
         "",
         "A cause's confidence is the weight of the signs found for it, less that of the signs against it, over all that could speak",

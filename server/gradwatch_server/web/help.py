@@ -13,6 +13,7 @@ from ..assets import find
 __all__ = ["HelpPage", "help_page", "help_pages"]
 
 _OTHER_PAGE = re.compile(r"[\w-]+\.md(#|$)")
+_NOT_IN_ANCHORS = re.compile(r"[^\w -]")
 
 FIRST = ("index", "serve", "sdk", "alerts", "sharing", "health")
 """Pages that come first in the list, as far as they exist."""
@@ -35,16 +36,24 @@ def help_pages() -> list[HelpPage]:
 
 
 def help_page(entry: HelpPage, base: str) -> str:
-    """A page as HTML. Raw HTML in the source is shown as text. Links to ``NAME.md`` lead to that page below ``base``."""
+    """A page as HTML. Raw HTML in the source is shown as text. Links to ``NAME.md`` lead to that page below ``base``, and each
+    heading can be linked to by its words, as on GitHub: ``#what-was-in-the-batch``."""
     text = entry.path.read_text(encoding="utf-8")
     markdown = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable("table")
     tokens = markdown.parse(text)
-    for token in tokens:
+    for place, token in enumerate(tokens):
+        if token.type == "heading_open":
+            token.attrs["id"] = _anchor(tokens[place + 1].content)
         for child in token.children or []:
             target = child.attrs.get("href")
             if child.type == "link_open" and isinstance(target, str) and _OTHER_PAGE.match(target):
                 child.attrs["href"] = f"{base}/help/{target.replace('.md', '', 1)}"
     return str(markdown.renderer.render(tokens, markdown.options, {}))
+
+
+def _anchor(heading: str) -> str:
+    """``Without any server: `mode="local"` `` as ``without-any-server-modelocal``."""
+    return _NOT_IN_ANCHORS.sub("", heading.lower()).strip().replace(" ", "-")
 
 
 def _title(path: Path) -> str:

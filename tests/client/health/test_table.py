@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import get_args
 
@@ -35,13 +34,10 @@ def test_every_kind_but_the_remarks_has_a_cause() -> None:
     assert set().union(*(c.kinds for c in CAUSES)) == set(KINDS)
 
 
-def test_help_pages_exist_and_their_links_lead_somewhere() -> None:
+def test_help_pages_exist() -> None:
     pages = {k.help for k in KINDS.values()} | {c.help for c in CAUSES}
     for page in pages:
-        text = (DOCS / f"{page}.md").read_text()
-        assert text.startswith("# ")
-        for target in re.findall(r"\]\(([a-z-]+)\)", text):
-            assert (DOCS / f"{target}.md").is_file(), f"{page} links to {target}"
+        assert (DOCS / f"{page}.md").read_text().startswith("# ")
 
 
 def test_the_page_of_the_detectors_is_made_from_the_tables() -> None:
