@@ -88,6 +88,8 @@ class Config:
         Raises:
             ConfigError: a value that cannot be used; the sentence says what can.
         """
+        for argument, given in (("server", server), ("token", token), ("resume", resume)):
+            _check_text(given, argument)
         address = (server if server is not None else environ.get("GRADWATCH_SERVER", "")).strip()
         public = environ.get("GRADWATCH_PUBLIC_URL", "").strip()
         return cls(
@@ -142,6 +144,11 @@ def _mode(word: str) -> Mode:
             f"mode= or GRADWATCH_MODE cannot be {word!r}: use online, offline, local or disabled"
         )
     return _MODES[word]
+
+
+def _check_text(value: object, argument: str) -> None:
+    if not isinstance(value, str | None):
+        raise ConfigError(f"{argument}= must be text, not {type(value).__name__}")
 
 
 def _name(text: str, what: str) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
-from .run import read_number
+from .errors import ConfigError
+from .logged import read_number
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["models_in", "reader"]
+__all__ = ["check_pace", "models_in", "patterns", "reader"]
 
 
 def models_in(model: Any) -> list[nn.Module]:
@@ -20,6 +22,32 @@ def models_in(model: Any) -> list[nn.Module]:
         model.values() if isinstance(model, Mapping) else model if isinstance(model, Sequence) else [model]
     )
     return [one for one in given if hasattr(one, "named_parameters")]
+
+
+def patterns(given: str | Iterable[str], argument: str) -> tuple[str, ...]:
+    """Patterns over names of tensors; one may be given by itself.
+
+    Raises:
+        ConfigError: they are no texts.
+    """
+    found = (given,) if isinstance(given, str) or not isinstance(given, Iterable) else tuple(given)
+    if not all(isinstance(one, str) for one in found):
+        raise ConfigError(
+            f"{argument}= takes patterns over names of tensors, such as {argument}=['blocks.*.weight'], not {given!r}"
+        )
+    return found
+
+
+def check_pace(every: Any, budget: Any) -> None:
+    """Whether steps can be measured that often, and at that cost.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    if isinstance(every, bool) or not isinstance(every, Integral) or int(every) < 1:
+        raise ConfigError(f"every= must be a whole number of steps from 1 on, not {every!r}")
+    if isinstance(budget, bool) or not isinstance(budget, Real) or not float(budget) >= 0:
+        raise ConfigError(f"budget= must be a share of the step time, such as 0.01, not {budget!r}")
 
 
 def reader() -> Callable[[Any], float | Callable[[], float] | None]:

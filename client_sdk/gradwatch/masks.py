@@ -79,7 +79,7 @@ def private_globs(given: str | Sequence[str]) -> list[str]:
     Raises:
         ConfigError: they are no texts, too long or too many.
     """
-    globs = [given] if isinstance(given, str) else list(given)
+    globs = [given] if not isinstance(given, Iterable) or isinstance(given, str) else list(given)
     if len(globs) > MAX_PRIVATE or not all(
         isinstance(one, str) and 0 < len(one) <= MAX_NAME for one in globs
     ):

@@ -14,6 +14,7 @@ from .errors import ConfigError
 from .exits import EXITS, state_of
 from .flight import AFTER, Flight
 from .links import NoLinks
+from .logged import objection, read_number, together, whole
 from .masks import plain
 from .outbox import MarkPoint, Outbox, ScalarPoint
 from .protocol.messages import FLIGHT_MARK, EndState, Incident
@@ -24,7 +25,7 @@ from .shield import Shield
 if TYPE_CHECKING:
     from . import health
 
-__all__ = ["CaptureLike", "Health", "JudgeLike", "Links", "NullRun", "Run", "read_number"]
+__all__ = ["CaptureLike", "Health", "JudgeLike", "Links", "NullRun", "Run"]
 
 _STATES: Final = ("finished", "failed", "killed", "preempted")
 
@@ -77,16 +78,6 @@ class Links(Protocol):
 
     def epilogue(self, delivered: bool) -> str:
         """What to say at the end, "" for nothing."""
-
-
-def read_number(value: Any) -> float | Callable[[], float] | None:
-    """``value`` as a float, None if it is not one real number. For everything but tensors."""
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
-        return None
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
 
 
 class Run:
@@ -172,10 +163,13 @@ class Run:
         says otherwise. Several values of one name at one step are averaged. What is not a number is left out, and said once.
         """
         if self._actors:
-            self._actors.log({**(values or {}), **scalars})
+            self._actors.log(together(values, scalars))
         if not self._inert:
             with self._shield.guard("run.log"):
-                self._log({**(values or {}), **scalars}, step)
+                if wrong := objection(values, step):
+                    self._once(wrong, wrong)
+                if step is None or whole(step) is not None:
+                    self._log(together(values, scalars), step)
 
     def mark(self, kind: str, /, **data: Any) -> None:
         """Puts a glyph on the timeline at this step: ``run.mark("checkpoint", path="last.pt")``."""
@@ -350,8 +344,9 @@ class Run:
         if self._capture is not None:
             self._once("record", "run.record() was left out: this run measures its model by itself")
             return
-        if isinstance(step, bool) or int(step) < 0:
-            self._once("record step", f"run.record() needs a step from 0 on, not {step!r}; it was left out")
+        if (at := whole(step)) is None or not hasattr(norms, "items"):
+            wrong = f"a step from 0 on, not {step!r}" if at is None else "norms by name: {'layer1': 0.3}"
+            self._once("record step", f"run.record() needs {wrong}; it was left out")
             return
         values = {}
         for name, value in norms.items():
@@ -360,8 +355,8 @@ class Run:
                 self._once(f"norm {name}", f"the norm of {name} must be one number; it was left out")
             else:
                 values[str(name)] = number() if callable(number) else number
-        self._recorder.record(int(step), self._clock(), values)
-        self._log(scalars, int(step))
+        self._recorder.record(at, self._clock(), values)
+        self._log(scalars, at)
 
     def _deliver(self, ending: Ending) -> None:
         if self._thread is None:

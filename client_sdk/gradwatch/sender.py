@@ -23,6 +23,7 @@ from .protocol.messages import EndState, Incident
 from .protocol.session import Acked, IncidentReceived, Opened, Warned
 from .resources import EVERY_S
 from .shield import Shield
+from .transport import NO_SERVER
 from .waiter import Waiter
 
 __all__ = ["Ending", "Pumped", "Sender", "SenderThread"]
@@ -41,6 +42,9 @@ ENDING_S: Final = 0.02
 
 HEARTBEAT_S: Final = 5.0
 IDLE_S: Final = 0.25
+TELL_AFTER: Final = 3
+"""So many attempts to connect may fail before it is told."""
+
 WINDOW_BYTES: Final = 2 * 1024**2
 """Bytes handed to the network at once; the rest waits, and can still be spooled."""
 
@@ -179,6 +183,17 @@ class Sender:
         refused = self._connection.refused
         if refused is not None:
             self._once("refused", f"the server refused this run: {refused}. Steps are kept on disk")
+        elif (why := self._unreachable()) not in ("", NO_SERVER):
+            self._once(
+                "unreachable", f"no server can be reached ({why}). Steps are kept on disk and sent later"
+            )
+
+    def _unreachable(self) -> str:
+        """Why there has never been a connection, "" if there was, or it may yet come."""
+        connection = self._connection
+        if connection is None or connection.opened or connection.failures < TELL_AFTER:
+            return ""
+        return connection.error
 
     def _hear(self, incident: Incident) -> None:
         """What is open is told again after each new connection."""

@@ -176,12 +176,14 @@ class FakeServer:
 
 
 class MemoryTransport:
-    """Connects to a :class:`FakeServer` without a network. Set :attr:`down` and links break, and no new ones open."""
+    """Connects to a :class:`FakeServer` without a network. Set :attr:`down` and links break, and no new ones open; :attr:`why` is
+    the error then."""
 
     def __init__(self, server: FakeServer, *, key: str = "") -> None:
         self.server = server
         self.key = key
         self.down = False
+        self.why = "nobody listens"
         self.stuck = False
         self.attempts = 0
 
@@ -193,7 +195,7 @@ class MemoryTransport:
         """
         self.attempts += 1
         if self.down:
-            raise ConnectionRefusedError("nobody listens")
+            raise ConnectionRefusedError(self.why)
         return _MemoryLink(self)
 
 

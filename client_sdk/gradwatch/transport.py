@@ -22,9 +22,12 @@ from websockets.uri import parse_uri
 
 from .protocol.limits import MAX_MESSAGE_BYTES
 
-__all__ = ["CONNECT_TIMEOUT_S", "Link", "Target", "Transport", "WebSocketTransport"]
+__all__ = ["CONNECT_TIMEOUT_S", "NO_SERVER", "Link", "Target", "Transport", "WebSocketTransport"]
 
 CONNECT_TIMEOUT_S: Final = 5.0
+NO_SERVER: Final = "no server is running"
+"""The error while nobody has named a server and no local one runs."""
+
 _CHUNK: Final = 256 * 1024
 _MESSAGES: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
@@ -96,7 +99,7 @@ class WebSocketTransport:
     def connect(self) -> Link:
         target = self._locate()
         if target is None:
-            raise ConnectionRefusedError("no server is running")
+            raise ConnectionRefusedError(NO_SERVER)
         parts = urlsplit(target.url)
         secure = parts.scheme == "wss"
         address = (parts.hostname or "", parts.port or (443 if secure else 80))

@@ -18,7 +18,7 @@ from .delivery import deliver_leftovers
 from .exits import EXITS
 from .flight import Flight
 from .frames import PendingFrame
-from .given import models_in, reader
+from .given import check_pace, models_in, patterns, reader
 from .identity import first_step, identify
 from .journal import Journal
 from .links import LocalLinks, RunLinks
@@ -59,8 +59,8 @@ def watch(
     name: str | None = None,
     config: Any = None,
     private: str | Sequence[str] = (),
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     every: int = 1,
     start_step: int | None = None,
     resume: str | None = None,
@@ -122,7 +122,7 @@ def watch(
         autostart=autostart,
         resume=resume,
     )
-    hidden = private_globs(private)
+    check_pace(every, budget)
     first = first_step(start_step, optimizer if settings.resume else None)
     beside = neighbours.active()
     CELLS.finish_earlier(models := models_in(model))
@@ -140,7 +140,7 @@ def watch(
         world_size=place.world,
         parts=place.parts,
         client=f"gradwatch {__version__}",
-        context=context.collect(config, os.environ, sys.argv, beside, hidden),
+        context=context.collect(config, os.environ, sys.argv, beside, private_globs(private)),
     )
     parts = _Parts(settings, hello, place, transport, beside, live=started_at is None)
     if model is not None:
@@ -223,8 +223,8 @@ class _Parts:
         self,
         model: nn.Module | Sequence[nn.Module] | Mapping[str, nn.Module],
         optimizer: Optimizer | Sequence[Optimizer] | None,
-        include: Sequence[str],
-        exclude: Sequence[str],
+        include: str | Sequence[str],
+        exclude: str | Sequence[str],
         every: int,
         start_step: int,
         budget: float,
@@ -241,8 +241,8 @@ class _Parts:
         self._captured = Capture(
             models,
             optimizers=optimizers,
-            include=include,
-            exclude=exclude,
+            include=patterns(include, "include"),
+            exclude=patterns(exclude, "exclude"),
             every=LOCAL_EVERY if follows else every,
             start_step=start_step,
             budget=0.0 if follows else budget,

@@ -18,6 +18,7 @@ from gradwatch.sender import Ending
 from gradwatch.shield import Shield
 from gradwatch.spool import BINARY, read_segment, segments_of
 from gradwatch.testing import FakeClock
+from gradwatch.transport import NO_SERVER
 
 
 @pytest.fixture
@@ -235,6 +236,26 @@ def test_a_server_that_hangs_is_given_up_and_tried_again(rig: Rig) -> None:
     rig.transport.stuck = False
     rig.pump(60, every=0.1)
     assert sorted(rig.server.stream.series("grad_norm")) == [0]
+
+
+def test_a_server_that_cannot_be_reached_is_told_once(rig: Rig) -> None:
+    rig.transport.down = True
+    rig.step(0)
+    rig.pump(60, every=0.1)
+    assert rig.transport.attempts > 3
+    assert [text for text in rig.told if "reached" in text] == [
+        "no server can be reached (nobody listens). Steps are kept on disk and sent later"
+    ]
+    rig.transport.down = False
+    rig.pump(60, every=0.1)
+    assert sorted(rig.server.stream.series("grad_norm")) == [0]
+
+
+def test_that_nobody_has_named_a_server_is_told_elsewhere(rig: Rig) -> None:
+    rig.transport.down, rig.transport.why = True, NO_SERVER
+    rig.step(0)
+    rig.pump(60, every=0.1)
+    assert rig.transport.attempts > 3 and not rig.told
 
 
 def test_a_refusal_is_told_once_and_ends_the_attempts(rig: Rig) -> None:

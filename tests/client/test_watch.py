@@ -130,11 +130,33 @@ def test_an_exception_in_the_block_is_the_runs_end(server: tuple[FakeServer, str
         ({"server": "http://a:b:c"}, "http://127.0.0.1:8642"),
         ({"project": "x" * 600}, "at most 512"),
         ({"start_step": -1}, "from 0 on"),
+        ({"every": 0}, "every= must be a whole number of steps from 1 on, not 0"),
+        ({"every": "2"}, "every= must be a whole number of steps from 1 on, not '2'"),
+        ({"every": 0.5}, "every= must be a whole number of steps from 1 on, not 0.5"),
+        ({"budget": "a lot"}, "budget= must be a share of the step time, such as 0.01, not 'a lot'"),
+        ({"budget": -0.1}, "budget= must be a share of the step time"),
+        ({"budget": math.nan}, "budget= must be a share of the step time"),
+        ({"resume": True}, "resume= must be text, not bool"),
+        ({"server": 8642}, "server= must be text, not int"),
+        ({"token": b"secret"}, "token= must be text, not bytes"),
+        ({"private": 5}, "private takes up to 64 names"),
+        ({"model": torch.nn.Linear(2, 2), "include": 5}, "include= takes patterns over names of tensors"),
+        ({"model": torch.nn.Linear(2, 2), "exclude": [5]}, "exclude= takes patterns over names of tensors"),
     ],
 )
 def test_bad_arguments_raise_before_step_0(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         gradwatch.watch(**arguments)
+
+
+def test_one_pattern_may_stand_alone(server: tuple[FakeServer, str]) -> None:
+    fake, url = server
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with gradwatch.watch(model, server=url, include="*t", exclude="b*"):
+        model(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+    assert [tensor.name for tensor in fake.stream.tensors] == ["weight"]
 
 
 def test_disabled_does_nothing(home: Path) -> None:
@@ -180,6 +202,50 @@ def test_what_is_no_number_is_left_out_and_said_once(
             run.log(loss=1.0, text="hello", nothing=None)
     assert capsys.readouterr().err.count("text=str is not a number") == 1
     assert len(fake.stream.scalar("loss")) == 3
+
+
+def test_arguments_that_are_of_another_kind_are_said_once_and_end_nothing(
+    server: tuple[FakeServer, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake, url = server
+    with gradwatch.watch(server=url) as run:
+        for step in range(10):
+            run.record(step, {"a": 1.0})
+            run.record("x", {"a": 1.0})  # type: ignore[arg-type]
+            run.log([1.0], loss=2.0)  # type: ignore[arg-type]
+            run.log(loss=3.0, step="x")  # type: ignore[arg-type]
+            run.log(torch.ones(2))  # type: ignore[arg-type]
+        run.record(10, [1.0])  # type: ignore[arg-type]
+    told = capsys.readouterr().err
+    assert told.count("run.log() takes numbers with names, such as run.log(loss=loss), not list") == 1
+    assert told.count("run.log() takes numbers with names, such as run.log(loss=loss), not Tensor") == 1
+    assert told.count("run.log(step=) takes a whole number from 0 on, not 'x'") == 1
+    assert told.count("run.record() needs a step from 0 on, not 'x'; it was left out") == 1
+    assert fake.stream.scalar("loss") == dict.fromkeys(range(10), 2.0)
+    assert sorted(fake.stream.series("grad_norm")) == list(range(10))
+
+
+def test_what_acts_on_a_run_hears_what_has_names(server: tuple[FakeServer, str]) -> None:
+    class Ears:
+        def __init__(self) -> None:
+            self.heard: list[dict[str, Any]] = []
+
+        def log(self, values: Any, /) -> None:
+            self.heard.append(dict(values))
+
+        def incident(self, *args: Any, **kwargs: Any) -> None:
+            raise AssertionError
+
+        def remove(self) -> None:
+            self.heard.append({})
+
+    _, url = server
+    ears = Ears()
+    with gradwatch.watch(server=url) as run:
+        run.join(ears)
+        run.log([1.0], loss=2.0)  # type: ignore[arg-type]
+        run.log({"val/loss": 1.0})
+    assert ears.heard == [{"loss": 2.0}, {"val/loss": 1.0}, {}]
 
 
 def test_after_finish_every_verb_does_nothing(server: tuple[FakeServer, str]) -> None:

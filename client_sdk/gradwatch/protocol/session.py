@@ -243,7 +243,8 @@ class ServerSession:
         key = self._key_for(challenge.key_id)
         if key is None:
             raise ConnectionRefused(
-                "auth", "this server needs a token: set GRADWATCH_TOKEN, or ask whoever runs it for one"
+                "auth",
+                "the server does not know this token: set GRADWATCH_TOKEN to its own, or ask whoever runs it for one",
             )
         self._key, self._key_id, self._client_nonce = key, challenge.key_id, challenge.nonce
         self.state = State.HELLO
