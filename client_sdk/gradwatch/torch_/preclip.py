@@ -43,7 +43,7 @@ class Entry:
     """All other watched parameters, none of which had a gradient; None if that isn't known."""
 
     traces: int | None = None
-    """Of a few of the gradients as the last clip left them; None if that isn't known."""
+    """Of two of the gradients as the last clip left them; None if that isn't known."""
 
     def unscale(self, scale: Later | Now) -> None:
         """The gradients still had the loss scale when they were measured and clipped."""
@@ -84,8 +84,8 @@ class Preclip:
         self._touched = _Touched()
         self._all: Columns = np.arange(len(catalog))
         self._chosen: _Chosen | None = None
-        self._few_of: Columns | None = None
-        self._few_refs: list[Ref] = []
+        self._ends_of: Columns | None = None
+        self._ends: list[Ref] = []
         self.thread = threading.get_ident()
         """Where the optimizers of these parameters step."""
 
@@ -213,8 +213,8 @@ class Preclip:
         """Forgets everything."""
         self.entries.clear()
         self._touched.columns = []
-        self._chosen = self._few_of = None
-        self._few_refs = []
+        self._chosen = self._ends_of = None
+        self._ends = []
 
     def _choose(
         self, parameters: Sequence[Tensor], gradients: int
@@ -297,7 +297,7 @@ class Preclip:
 
     def _clipped(self, entry: Entry, coming: int) -> None:
         entry.versions = None
-        entry.traces = self._traces(entry.columns) + coming * len(self._few(entry.columns))
+        entry.traces = self._traces(entry.columns) + coming * len(self._ends)
 
     def _mask(self, columns: Columns) -> Mask:
         mask = np.zeros(len(self._catalog), bool)
@@ -313,25 +313,22 @@ class Preclip:
         return entry.versions != self._versions_now(entry)
 
     def _touched_since(self, entry: Entry) -> bool:
-        """Whether the script has changed gradients after clipping them, such as by noise: looked for in a few, since all would
+        """Whether the script has changed gradients after clipping them, such as by noise: looked for in two, since all would
         cost as much as their norms."""
         return entry.traces is not None and entry.traces != self._traces(entry.columns)
 
-    def _few(self, columns: Columns) -> list[Ref]:
-        """The first, the middle and the last of these parameters."""
-        if self._few_of is not columns:
-            last = len(columns) - 1
-            self._few_of = columns
-            self._few_refs = [self._catalog.refs[columns[k]] for k in sorted({0, last // 2, last})]
-        return self._few_refs
-
     def _traces(self, columns: Columns) -> int:
-        """Changes if one of a few gradients is written to or replaced."""
+        """Changes if the first or the last of these gradients is written to or replaced."""
+        if self._ends_of is not columns:
+            self._ends_of = columns
+            self._ends = [self._catalog.refs[column] for column in sorted({columns[0], columns[-1]})]
         found = 0
-        for ref in self._few(columns):
+        for ref in self._ends:
             parameter = ref()
-            if parameter is not None and parameter.grad is not None:
-                found += id(parameter.grad) + parameter.grad._version
+            if parameter is not None:
+                grad = parameter.grad
+                if grad is not None:
+                    found += id(grad) + grad._version
         return found
 
     def _versions_now(self, entry: Entry) -> int:
