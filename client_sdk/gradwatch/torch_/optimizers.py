@@ -83,7 +83,7 @@ class Optimizers:
 
     def changed(self, number: int, optimizer: Optimizer) -> bool:
         """Whether its parameter groups have another shape than when :meth:`assign` last looked."""
-        return self._shapes.get(number) != _shape(optimizer)
+        return self._shapes.get(number) != _shape(self._known[number]() or optimizer)
 
     def assign(self) -> None:
         """Finds out again which parameters are in which optimizer and group. The first optimizer that has one owns it."""

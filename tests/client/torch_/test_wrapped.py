@@ -33,6 +33,20 @@ class Lookahead(Optimizer):
                 parameter.copy_(slow)
 
 
+class Sharded(Optimizer):
+    """The one inside steps a part of the parameters, the rest comes from elsewhere: as ZeroRedundancyOptimizer does it."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        super().__init__(parameters, {"lr": RATE})
+        self.optim = Adam(self.param_groups[0]["params"][:2], lr=RATE)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        self.optim.step()
+        for parameter in self.param_groups[0]["params"][2:]:
+            parameter.mul_(0.99)
+
+
 class Sam(Optimizer):
     """Climbs to where the loss is higher, and descends by the gradient from there (arXiv:2010.01412)."""
 
@@ -68,9 +82,14 @@ def loss_of(model: nn.Module) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("given", [True, False], ids=["given", "found"])
-def test_one_around_another_makes_one_step_with_all_that_both_do(watch: Watch, given: bool) -> None:
+@pytest.mark.parametrize("kind", [Lookahead, Sharded])
+def test_one_around_another_makes_one_step_with_all_that_both_do(
+    watch: Watch, kind: type[Optimizer], given: bool
+) -> None:
     model = mlp()
-    optimizer = Lookahead(Adam(model.parameters(), lr=RATE))
+    optimizer: Optimizer = (
+        Lookahead(Adam(model.parameters(), lr=RATE)) if kind is Lookahead else Sharded(model.parameters())
+    )
     capture, seen = watch(model, optimizers=[optimizer] if given else None, budget=1e9)
     capture._on_frame = lambda frame: (seen.pending.append(frame), frame.resolve())
     for step in range(23):
@@ -86,6 +105,7 @@ def test_one_around_another_makes_one_step_with_all_that_both_do(watch: Watch, g
             moved = [float((p.detach() - q).norm() / q.norm()) for p, q in pairs]
     capture.detach()
     assert [frame.step for frame in seen.frames] == list(range(23))
+    assert "grad_cosine" in seen.frames[20].values
     close(seen.norms(seen.frames[22]), expected)
     assert list(seen.norms(seen.frames[20], "update_ratio").values()) == pytest.approx(moved, rel=1e-4)
     assert list(seen.frames[5].values["lr"]) == [RATE]
