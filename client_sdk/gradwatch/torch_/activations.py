@@ -18,6 +18,7 @@ model are left alone: their forward does not call hooks, and must not be traced 
 
 from __future__ import annotations
 
+import contextlib
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -139,7 +140,7 @@ class Activations:
         for name, ref in self._modules:
             module = ref()
             if module is not None:
-                hook = self._shield.wrap(self._watcher(name, step), "watching activations")
+                hook = _Hook(self._shield.wrap(self._watcher(name, step), "watching activations"))
                 self._hooks.append(module.register_forward_hook(hook, with_kwargs=True))
 
     def _disarm(self) -> None:
@@ -159,6 +160,20 @@ class Activations:
             self._spent += self._timer() - begun
 
         return watch
+
+
+class _Hook:
+    """A forward hook. Whoever copies or pickles the module (EMA, ``torch.save(model)``) gets one that does nothing and is read
+    without gradwatch."""
+
+    def __init__(self, call: Callable[..., object]) -> None:
+        self._call = call
+
+    def __call__(self, *args: Any) -> None:
+        self._call(*args)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[object, str]]:
+        return getattr, (contextlib.nullcontext(), "__exit__")
 
 
 def _chosen(models: Sequence[nn.Module], patterns: bool | Sequence[str]) -> Iterator[tuple[str, nn.Module]]:

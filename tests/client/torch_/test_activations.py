@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,6 +108,20 @@ def test_globs_choose_modules_and_nothing_is_left_on_them() -> None:
     model, stream, _ = train(["tan*", "head"])
     assert {name.split("/")[1] for name in names(stream)} == {"tanh", "head"}
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_copies_and_pickles_carry_nothing_of_it() -> None:
+    model, x, fake = nn.Sequential(nn.Linear(4, 4), nn.Tanh()), torch.randn(3, 4), FakeServer()
+    with gradwatch.watch(model, transport=MemoryTransport(fake), activations=True) as run:
+        assert all(module._forward_hooks for module in model), "a sampled step is to come"
+        pickled = pickle.dumps(model)
+        assert b"gradwatch" not in pickled
+        for copied in (copy.deepcopy(model), pickle.loads(pickled)):
+            assert isinstance(copied(x), torch.Tensor)
+        out = model(2 * x).detach()
+        run.log({"done": 1.0})
+    told = fake.stream.scalar("activation/1/rms")
+    assert told == pytest.approx({0: float(out.square().mean().sqrt())}, rel=1e-5)
 
 
 def test_results_are_the_same_to_the_bit() -> None:
