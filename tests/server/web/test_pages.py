@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,9 @@ def test_metrics_tell_of_traffic_in_prometheus_format(server: Running) -> None:
         trainer.send(batch(1, range(30), np.ones((30, 3))))
         trainer.wait_acked(2)
         found = metrics(server)
+        deadline = time.monotonic() + PATIENCE
+        while found["gradwatch_writes_waiting"] and time.monotonic() < deadline:  # of the health engine
+            found = metrics(server)
     assert found["gradwatch_trainers"] == 1 and found["gradwatch_viewers"] == 0
     assert found["gradwatch_ingest_frames_total"] == 30
     assert found["gradwatch_ingest_messages_total"] >= 3 and found["gradwatch_ingest_bytes_total"] > 1000
