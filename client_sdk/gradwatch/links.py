@@ -120,7 +120,13 @@ class RunLinks:
         """What to say when the run is over."""
         if delivered:
             return ""
-        return f"not all of it has reached a server; what is left is in {self._spool}. Deliver it with: gradwatch sync {self._spool}"
+        tried = self._server and self._config.mode != "offline"
+        state = (
+            "not all of it has reached a server; what is left is"
+            if tried
+            else "no server has this run yet; it is"
+        )
+        return f"{state} in {self._spool}. Deliver it with: gradwatch sync {self._spool}"
 
 
 class LocalLinks:

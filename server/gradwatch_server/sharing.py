@@ -213,7 +213,7 @@ def reach_of(config: Config, port: int, asked: str) -> Reach:
 _BIND: Final = (
     "For everybody on your network: start the server so that they can reach it",
     "gradwatch stop; gradwatch serve --host 0.0.0.0 "
-    """--token "$(python3 -c 'import secrets; print(secrets.token_urlsafe(24))')\"""",
+    """--token="$(python3 -c 'import secrets; print(secrets.token_urlsafe(24))')\"""",
 )
 _NAMED: Final = (
     "For everybody on your network: say under which address they reach this computer",

@@ -57,6 +57,10 @@ def test_sync_delivers_a_folder(home: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_sync_says_what_is_wrong(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sync"]) == 0
+    assert capsys.readouterr().out == f"nothing to deliver in {home / 'spool'}\n"
+    assert main(["sync", "--follow"]) == 1
+    assert capsys.readouterr().err == f"gradwatch: {home / 'spool'} is not a folder\n"
     assert main(["sync", "/does/not/exist"]) == 1
     assert capsys.readouterr().err == "gradwatch: /does/not/exist is not a folder\n"
     assert main(["sync", str(home), "--server", "nonsense://"]) == 1

@@ -118,6 +118,19 @@ def test_a_server_found_later_is_said_once() -> None:
     assert links.late_link() == ""
 
 
+def test_the_last_word_says_where_the_run_is_and_whether_a_server_was_tried() -> None:
+    def last_word(**given: str) -> str:
+        config = Config.build({}, **given)  # type: ignore[arg-type]
+        links = RunLinks("r", config, {}, Path("/spool"))
+        assert links.epilogue(True) == ""
+        return links.epilogue(False)
+
+    command = "in /spool. Deliver it with: gradwatch sync /spool"
+    assert last_word() == f"no server has this run yet; it is {command}"
+    assert last_word(server=URL, mode="offline") == f"no server has this run yet; it is {command}"
+    assert last_word(server=URL) == f"not all of it has reached a server; what is left is {command}"
+
+
 def test_the_server_says_its_public_address() -> None:
     links = RunLinks("r1", Config(server=URL), {}, Path())
     links.opened(Welcome(next_seq=0, run_url="http://127.0.0.1:8642/runs/r1"))

@@ -38,7 +38,10 @@ def _sync(arguments: argparse.Namespace) -> int:
     config = Config.build(os.environ, server=arguments.server)
     directory = Path(arguments.directory) if arguments.directory else config.directory / "spool"
     if not directory.is_dir():
-        raise GradwatchError(f"{directory} is not a folder")
+        if arguments.directory or arguments.follow:
+            raise GradwatchError(f"{directory} is not a folder")
+        print(f"nothing to deliver in {directory}")
+        return 0
     transport = WebSocketTransport(lambda: _locate(config))
     if arguments.follow:
         print(f"following {directory}; stop with Ctrl-C", flush=True)
