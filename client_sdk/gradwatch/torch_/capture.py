@@ -283,9 +283,10 @@ class Capture:
         self._current = True
         if self._draft is not None and not self._declared:
             self._declare()
+        before = self._catalog.parameters()
         if self._catalog.scan():
             self._emit()
-            self._preclip.clear()
+            self._preclip.move([None if p is None else self._catalog.column(p) for p in before])
         self._optimizers.assign()
         self._reassign()
         self._declare()

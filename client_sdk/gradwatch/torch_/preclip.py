@@ -209,6 +209,20 @@ class Preclip:
         self.entries = []
         return entry
 
+    def move(self, places: Sequence[int | None]) -> None:
+        """The columns have changed: ``places[i]`` is that which was *i*, None if it is gone, and what was known with it."""
+        entries = list(self.entries)
+        self.clear()
+        for entry in entries:
+            moved = [places[column] for column in entry.columns]
+            if None in moved:
+                continue
+            entry.columns = entry.norms.columns = np.array(moved, np.intp)
+            entry.others = None
+            for clip in entry.clips:
+                clip.columns = np.array([places[column] for column in clip.columns], np.intp)
+            self.entries.append(entry)
+
     def clear(self) -> None:
         """Forgets everything."""
         self.entries.clear()

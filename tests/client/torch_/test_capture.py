@@ -132,6 +132,26 @@ def test_parameters_added_later_get_columns(watch: Watch) -> None:
     assert len(seen.names(seen.frames[0])) == 6
 
 
+def test_a_step_that_was_clipped_before_new_parameters_were_noticed(watch: Watch) -> None:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    _, seen = watch(model)
+    expected = []
+    for step in range(6):
+        if step == 3:
+            model.insert(0, nn.Linear(6, 6))
+            optimizer.add_param_group({"params": list(model[0].parameters())})
+        model.zero_grad()
+        model(X).pow(2).mean().backward()
+        expected.append(reference(model))
+        nn.utils.clip_grad_norm_(list(model.parameters())[2 if step == 3 else 0 :], 1e-3)
+        optimizer.step()
+    for frame, norms in zip(seen.frames, expected, strict=False):
+        close(seen.norms(frame), norms)
+        assert seen.number(frame, "clip_coef") < 1
+    assert len(seen.frames) >= 5
+
+
 def test_replaced_parameters_are_found_again(watch: Watch) -> None:
     model = mlp()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
