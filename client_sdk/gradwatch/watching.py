@@ -123,6 +123,7 @@ def watch(
         resume=resume,
     )
     check_pace(every, budget)
+    hidden = private_globs(private)
     first = first_step(start_step, optimizer if settings.resume else None)
     beside = neighbours.active()
     CELLS.finish_earlier(models := models_in(model))
@@ -140,14 +141,13 @@ def watch(
         world_size=place.world,
         parts=place.parts,
         client=f"gradwatch {__version__}",
-        context=context.collect(config, os.environ, sys.argv, beside, private_globs(private)),
+        context=context.collect(config, os.environ, sys.argv, beside, hidden),
     )
     parts = _Parts(settings, hello, place, transport, beside, live=started_at is None)
     if model is not None:
         parts.capture(model, optimizer, include, exclude, every, first, budget)
     parts.activations(models, activations, budget)
-    run = parts.start()
-    CELLS.keep(run, models)
+    CELLS.keep(run := parts.start(), models)
     return run
 
 
