@@ -29,6 +29,11 @@ __all__ = ["CaptureLike", "Health", "JudgeLike", "Links", "NullRun", "Run"]
 
 _STATES: Final = ("finished", "failed", "killed", "preempted")
 
+_NO_STEP: Final = (
+    "no step was measured, for no torch optimizer of the watched parameters has stepped: give the one that trains them as "
+    "optimizer=, or tell the norms by run.record()"
+)
+
 
 class CaptureLike(Protocol):
     """What a run needs of :class:`gradwatch.torch_.capture.Capture`."""
@@ -277,6 +282,8 @@ class Run:
         with self._shield.guard("finish"):
             if self._capture is not None:
                 self._capture.detach()
+                if state == "finished" and self._outbox.last_step < 0:
+                    self._console.tell(_NO_STEP)
         with self._shield.guard("finish"):
             self._deliver(Ending(state, self._clock(), reason, error))
         self.make_inert()

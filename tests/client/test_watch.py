@@ -269,3 +269,17 @@ def test_two_runs_at_once(server: tuple[FakeServer, str]) -> None:
     norms = {s.hello.name: s.scalar("global_grad_norm") for s in fake.streams.values()}
     assert norms == {"one": {0: 1.0}, "two": {0: 2.0}}
     assert one.id != two.id
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_a_model_that_no_optimizer_steps_is_said(
+    server: tuple[FakeServer, str], capsys: pytest.CaptureFixture[str], steps: int
+) -> None:
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gradwatch.watch(model, server=server[1]) as run:
+        model(torch.ones(2)).sum().backward()
+        for _ in range(steps):
+            optimizer.step()
+        run.log({"loss": 1.0})
+    assert ("no step was measured" in capsys.readouterr().err) == (steps == 0)
