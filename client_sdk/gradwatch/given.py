@@ -12,8 +12,9 @@ from .logged import read_number
 
 if TYPE_CHECKING:
     from torch import nn
+    from torch.optim import Optimizer
 
-__all__ = ["check_pace", "models_in", "patterns", "reader"]
+__all__ = ["check_pace", "models_in", "patterns", "reader", "strangers"]
 
 
 def models_in(model: Any) -> list[nn.Module]:
@@ -22,6 +23,16 @@ def models_in(model: Any) -> list[nn.Module]:
         model.values() if isinstance(model, Mapping) else model if isinstance(model, Sequence) else [model]
     )
     return [one for one in given if hasattr(one, "named_parameters")]
+
+
+def strangers(models: Iterable[nn.Module], optimizers: Iterable[Optimizer]) -> str:
+    """What is said where no optimizer that was given holds a parameter of the models; "" where one does."""
+    groups = [group for optimizer in optimizers for group in getattr(optimizer, "param_groups", ())]
+    held = {id(parameter) for group in groups for parameter in group["params"]}
+    ours = {id(parameter) for model in models for parameter in model.parameters()}
+    if not held or held & ours:
+        return ""
+    return "the given optimizer holds no parameter of the given model: make it from the parameters of this very model"
 
 
 def patterns(given: str | Iterable[str], argument: str) -> tuple[str, ...]:

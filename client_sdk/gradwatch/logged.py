@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["objection", "read_number", "together", "whole"]
+__all__ = ["MANY", "NO_STEP", "objection", "read_number", "together", "whole"]
+
+MANY: Final = 1_000
+"""So many values logged before the first step are told."""
+
+NO_STEP: Final = (
+    "no step was measured, for no torch optimizer of the watched parameters has stepped: give the one that trains them as "
+    "optimizer=, or tell the norms by run.record()"
+)
 
 
 def read_number(value: Any) -> float | Callable[[], float] | None:

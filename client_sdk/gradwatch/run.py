@@ -14,7 +14,7 @@ from .errors import ConfigError
 from .exits import EXITS, state_of
 from .flight import AFTER, Flight
 from .links import NoLinks
-from .logged import objection, read_number, together, whole
+from .logged import MANY, NO_STEP, objection, read_number, together, whole
 from .masks import plain
 from .outbox import MarkPoint, Outbox, ScalarPoint
 from .protocol.messages import FLIGHT_MARK, EndState, Incident
@@ -28,11 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["CaptureLike", "Health", "JudgeLike", "Links", "NullRun", "Run"]
 
 _STATES: Final = ("finished", "failed", "killed", "preempted")
-
-_NO_STEP: Final = (
-    "no step was measured, for no torch optimizer of the watched parameters has stepped: give the one that trains them as "
-    "optimizer=, or tell the norms by run.record()"
-)
 
 
 class CaptureLike(Protocol):
@@ -175,6 +170,7 @@ class Run:
                     self._once(wrong, wrong)
                 if step is None or whole(step) is not None:
                     self._log(together(values, scalars), step)
+                self._look_for_steps(MANY)
 
     def mark(self, kind: str, /, **data: Any) -> None:
         """Puts a glyph on the timeline at this step: ``run.mark("checkpoint", path="last.pt")``."""
@@ -282,8 +278,8 @@ class Run:
         with self._shield.guard("finish"):
             if self._capture is not None:
                 self._capture.detach()
-                if state == "finished" and self._outbox.last_step < 0:
-                    self._console.tell(_NO_STEP)
+                if state == "finished":
+                    self._look_for_steps(0)
         with self._shield.guard("finish"):
             self._deliver(Ending(state, self._clock(), reason, error))
         self.make_inert()
@@ -343,6 +339,10 @@ class Run:
                     self._once(
                         f"log {name}", f"{name}={type(value).__name__} is not a number and was left out"
                     )
+
+    def _look_for_steps(self, logged: int) -> None:
+        if self._outbox.last_step < 0 and self._outbox.puts >= logged and self._capture is not None:
+            self._once(NO_STEP, NO_STEP)
 
     def _mark(self, kind: str, data: Mapping[str, Any]) -> None:
         self._outbox.put_mark(MarkPoint(max(self._scalar_step(), 0), self._clock(), kind, plain(data)))

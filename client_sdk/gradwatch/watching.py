@@ -18,7 +18,7 @@ from .delivery import deliver_leftovers
 from .exits import EXITS
 from .flight import Flight
 from .frames import PendingFrame
-from .given import check_pace, models_in, patterns, reader
+from .given import check_pace, models_in, patterns, reader, strangers
 from .identity import first_step, identify
 from .journal import Journal
 from .links import LocalLinks, RunLinks
@@ -250,7 +250,8 @@ class _Parts:
             on_frame=self._frames_in(models_in(model), only=follows),
             on_schema=self._declare,
         )
-        if words := engine_of([*models_in(model), *(optimizers or ())]):
+        watched, chosen = models_in(model), optimizers or ()
+        if words := engine_of([*watched, *chosen]) or strangers(watched, chosen):
             self.console.tell(words)
         self._optimizers = self._captured.describe_optimizers()
 

@@ -149,6 +149,22 @@ def test_bad_arguments_raise_before_step_0(arguments: dict[str, Any], words: str
         gradwatch.watch(**arguments)
 
 
+def test_an_optimizer_of_another_model_is_told_and_so_is_that_nothing_steps(
+    server: tuple[FakeServer, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, url = server
+    model, other = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(other.parameters(), 0.1)
+    with gradwatch.watch(model, optimizer, server=url) as run:
+        assert "the given optimizer holds no parameter of the given model" in capsys.readouterr().err
+        for _ in range(1_000):
+            assert not capsys.readouterr().err
+            run.log(loss=1.0)
+        assert capsys.readouterr().err.count("no step was measured") == 1
+        run.log(loss=1.0)
+    assert not capsys.readouterr().err
+
+
 def test_one_pattern_may_stand_alone(server: tuple[FakeServer, str]) -> None:
     fake, url = server
     model = torch.nn.Linear(2, 2)
