@@ -117,8 +117,8 @@ class RunLinks:
             console.show(hint)
 
     def epilogue(self, delivered: bool) -> str:
-        """What to say when the run is over."""
-        if delivered:
+        """What to say when the run is over; nothing where the disk took nothing, which was said before."""
+        if delivered or not self._spool.is_dir():
             return ""
         tried = self._server and self._config.mode != "offline"
         state = (

@@ -116,7 +116,10 @@ def _configure_import(parser: argparse.ArgumentParser) -> None:
     logs.add_argument("--follow", action="store_true", help="go on as the logs grow, until Ctrl-C")
     logs.add_argument("--project", help="what the runs are listed under (default: the folder's name)")
     logs.add_argument(
-        "--norms", default="grad_norm/", metavar="PREFIX", help="tags of gradient norms begin so"
+        "--norms",
+        default="grad_norm/",
+        metavar="PREFIX",
+        help="how tags of gradient norms begin (default: grad_norm/)",
     )
     logs.add_argument("--server", help="address of the server (default: GRADWATCH_SERVER or the local one)")
 

@@ -118,14 +118,15 @@ def test_a_server_found_later_is_said_once() -> None:
     assert links.late_link() == ""
 
 
-def test_the_last_word_says_where_the_run_is_and_whether_a_server_was_tried() -> None:
-    def last_word(**given: str) -> str:
+def test_the_last_word_says_where_the_run_is_and_whether_a_server_was_tried(tmp_path: Path) -> None:
+    def last_word(spool: Path = tmp_path, **given: str) -> str:
         config = Config.build({}, **given)  # type: ignore[arg-type]
-        links = RunLinks("r", config, {}, Path("/spool"))
+        links = RunLinks("r", config, {}, spool)
         assert links.epilogue(True) == ""
         return links.epilogue(False)
 
-    command = "in /spool. Deliver it with: gradwatch sync /spool"
+    command = f"in {tmp_path}. Deliver it with: gradwatch sync {tmp_path}"
+    assert last_word(tmp_path / "never made") == ""
     assert last_word() == f"no server has this run yet; it is {command}"
     assert last_word(server=URL, mode="offline") == f"no server has this run yet; it is {command}"
     assert last_word(server=URL) == f"not all of it has reached a server; what is left is {command}"

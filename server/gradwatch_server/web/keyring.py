@@ -102,5 +102,5 @@ def _kept(path: Path) -> str:
         return path.read_text().strip()
     except OSError as error:
         raise StoreError(
-            f"{path.parent} cannot be written ({error.strerror}): set GRADWATCH_DIR to a folder of yours"
+            f"{path.parent} cannot be written ({error.strerror}): give a folder of yours with --dir or GRADWATCH_DIR"
         ) from None
