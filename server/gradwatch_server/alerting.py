@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gradwatch.errors import GradwatchError
+from gradwatch.health import KINDS
 
 from .alert_past import Past, read_past
 from .alert_plain import alert_plain, rule_plain
@@ -209,7 +210,7 @@ class Alerting:
         """
         try:
             name = secrets.token_hex(8) if previous is None else previous.id
-            return parse_rule(body, id=name, now=self._clock(), previous=previous)
+            return parse_rule(body, id=name, now=self._clock(), previous=previous, incidents=KINDS)
         except RuleInvalid as error:
             raise Invalid(str(error), error.fields) from None
 

@@ -23,8 +23,14 @@ NaN or Inf is never learnt. A `phase` or `restart` mark starts a new normal: `ru
 
 def detectors_page() -> str:
     """The page as Markdown: kinds, detectors with what they need, and causes."""
-    lines = [_HEAD, "## Kinds of incidents", "", "| kind | what it means | more |", "|---|---|---|"]
-    lines += [f"| {k.label} | {k.sentence} | [{k.help}]({k.help}.md) |" for k in KINDS.values()]
+    lines = [
+        _HEAD,
+        "## Kinds of incidents",
+        "",
+        "| kind | in rules and code | what it means | more |",
+        "|---|---|---|---|",
+    ]
+    lines += [f"| {k.label} | `{k.key}` | {k.sentence} | [{k.help}]({k.help}.md) |" for k in KINDS.values()]
     lines += ["", "## Detectors", "", "| detector | fires when | needs | how grave |", "|---|---|---|---|"]
     for row in DETECTORS:
         needs = ", ".join(f"`{n}`" for n in row.needs) or "nothing"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from ..models import Rule
+from .globs import matches
 from .kinds import COMMON, HEALTH, KIND, PARAMETER, PARAMETERS, Kind, Parameter
 from .sentences import rule_sentence
 
@@ -23,8 +24,16 @@ class RuleInvalid(ValueError):
         self.fields = dict(fields)
 
 
-def parse_rule(body: Mapping[str, Any], *, id: str, now: float, previous: Rule | None = None) -> Rule:
+def parse_rule(
+    body: Mapping[str, Any],
+    *,
+    id: str,
+    now: float,
+    previous: Rule | None = None,
+    incidents: Collection[str] = (),
+) -> Rule:
     """The rule that ``body`` describes; fields that are left out keep those of ``previous``, else their defaults.
+    ``incidents`` are the kinds of incidents that there are; without them any will do.
 
     Raises :class:`RuleInvalid`. A name that is left empty is made from the rule.
     """
@@ -49,6 +58,8 @@ def parse_rule(body: Mapping[str, Any], *, id: str, now: float, previous: Rule |
             key: sentence for key, sentence in wrong.items() if key not in ("statistic", "tensors", "groups")
         }
     _check_together(kind, fields, wrong)
+    if kind.condition == "incident" and incidents:
+        _check_incidents(fields.get("incidents", "*"), incidents, wrong)
     if wrong:
         raise RuleInvalid(wrong)
     rule = Rule(
@@ -82,6 +93,14 @@ def _check_together(kind: Kind, fields: dict[str, Any], wrong: dict[str, str]) -
         wrong.setdefault("window", f"Take a window of at least {kind.least_window} steps.")
     if kind.condition in ("grows", "shrinks", "unusual", "silent") and fields.get("threshold", 1.0) <= 0:
         wrong.setdefault("threshold", "Take a number greater than 0.")
+
+
+def _check_incidents(globs: str, kinds: Collection[str], wrong: dict[str, str]) -> None:
+    """Each glob must fit a kind that there is: another would wait for ever."""
+    for glob in filter(None, (part.strip() for part in globs.split(","))):
+        if not any(matches(glob, kind) for kind in kinds):
+            known = ", ".join(sorted(kinds))
+            wrong["incidents"] = f"There is no kind of incident {glob!r}. There are: {known}."
 
 
 def _text(parameter: Parameter, value: Any) -> str:

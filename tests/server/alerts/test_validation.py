@@ -39,6 +39,21 @@ def test_an_edit_keeps_what_it_does_not_name_and_raises_the_version() -> None:
     assert (edited.version, edited.created_at, edited.updated_at) == (2, 5.0, 9.0)
 
 
+def test_incidents_are_of_kinds_that_there_are() -> None:
+    def about(incidents: str, *kinds: str) -> Any:
+        body = {"condition": "incident", "incidents": incidents}
+        return parse_rule(body, id="r", now=0.0, incidents=kinds).incidents
+
+    for globs in ("*", "exploding", "explod*, spike", "spike,"):
+        assert about(globs, "exploding", "spike") == globs
+    assert about("anything") == "anything"
+    with pytest.raises(RuleInvalid) as caught:
+        about("spike, explode", "spike", "exploding")
+    assert caught.value.fields == {
+        "incidents": "There is no kind of incident 'explode'. There are: exploding, spike."
+    }
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [

@@ -25,6 +25,15 @@ def post(api: httpx.Client, path: str, body: Any, status: int = 201) -> dict[str
     return answer
 
 
+def test_a_rule_about_an_unknown_kind_of_incident_is_refused(server: Running) -> None:
+    body = {"condition": "incident", "incidents": "explode"}
+    with server.owner() as api:
+        error = post(api, "/rules", body, 422)["error"]
+        assert "There is no kind of incident 'explode'" in error["fields"]["incidents"]
+        assert "exploding" in error["message"]
+        assert post(api, "/rules", {**body, "incidents": "explod*, nonfinite"})["rule"]["state"] == "normal"
+
+
 def test_rules_are_made_changed_and_removed(server: Running) -> None:
     with server.owner() as api:
         rule = post(api, "/rules", {**RULE, "name": "<b>hot</b>"})["rule"]
