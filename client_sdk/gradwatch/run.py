@@ -19,7 +19,8 @@ from .masks import plain
 from .outbox import MarkPoint, Outbox, ScalarPoint
 from .protocol.messages import FLIGHT_MARK, EndState, Incident
 from .recorder import Recorder
-from .sender import Ending, SenderThread
+from .sender import Ending
+from .sender_thread import SenderThread
 from .shield import Shield
 
 if TYPE_CHECKING:

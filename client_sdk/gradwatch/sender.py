@@ -1,7 +1,7 @@
 """The sender: takes what the training thread measured, packs it, keeps it until it is acknowledged, and sends it.
 
-:class:`Sender` is one turn of work after another, with the time as an argument; :class:`SenderThread` is the daemon thread
-that pumps it. While steps are quick it wakes a dozen times a second: whatever this thread does, the training thread waits for the
+:class:`Sender` is one turn of work after another, with the time as an argument; :mod:`~.sender_thread` is the daemon
+thread that pumps it. While steps are quick it wakes a dozen times a second: whatever this thread does, the training thread waits for the
 interpreter's lock meanwhile. A step that comes after a pause goes out at once.
 """
 
@@ -11,7 +11,8 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from itertools import groupby
+from typing import Any, Final
 
 from .connection import Connection
 from .frames import Frame, PendingFrame
@@ -22,11 +23,9 @@ from .protocol import Heartbeat, Record, Welcome, encode
 from .protocol.messages import EndState, Incident
 from .protocol.session import Acked, IncidentReceived, Opened, Warned
 from .resources import EVERY_S
-from .shield import Shield
 from .transport import NO_SERVER
-from .waiter import Waiter
 
-__all__ = ["Ending", "Pumped", "Sender", "SenderThread"]
+__all__ = ["FLUSH_OFFLINE_S", "Ending", "Sender"]
 
 FLUSH_S: Final = 0.08
 """Steps that follow each other more quickly are sent together. With as much for noticing that no acknowledgement has come, and
@@ -256,10 +255,11 @@ class Sender:
         if dropped:
             self.lost_frames += len(dropped)
             records.append(self._packer.lost(dropped, "the sender could not keep up"))
-        failed = [step for step, frame in resolved if frame is None]
-        if failed:
-            self.lost_frames += len(failed)
-            records.append(self._packer.lost(failed, "something went wrong in putting them together"))
+        for good, found in groupby(resolved, key=lambda pair: pair[1] is not None):
+            if not good:
+                failed = [step for step, _ in found]
+                self.lost_frames += len(failed)
+                records.append(self._packer.lost(failed, "something went wrong in putting them together"))
         return records
 
     def _send(self, now: float) -> None:
@@ -336,64 +336,3 @@ class Sender:
         if what not in self._told:
             self._told.add(what)
             self._tell(sentence)
-
-
-class Pumped(Protocol):
-    """What the thread pumps: a :class:`Sender`, or the judge of a run without a server."""
-
-    ended: threading.Event
-
-    @property
-    def delivered(self) -> bool: ...
-    @property
-    def fileno(self) -> int: ...
-    @property
-    def blocked(self) -> bool: ...
-    def end(self, ending: Ending) -> None: ...
-    def turn(self, now: float) -> float: ...
-    def close(self, now: float) -> None: ...
-
-
-class SenderThread:
-    """The daemon thread ``gradwatch-sender`` that pumps a :class:`Sender`."""
-
-    def __init__(
-        self, sender: Pumped, waiter: Waiter, shield: Shield, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._sender = sender
-        self._waiter = waiter
-        self._shield = shield
-        self._monotonic = monotonic
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="gradwatch-sender", daemon=True)
-
-    def start(self) -> None:
-        """Begins to pump."""
-        self._thread.start()
-
-    def finish(self, ending: Ending, timeout: float) -> bool:
-        """Sends what is left and the Bye, at most ``timeout`` seconds; then stops. Whether all of it is acknowledged."""
-        if self._thread.is_alive() and not self._shield.tripped:
-            self._sender.end(ending)
-            self._waiter.wake()
-            self._sender.ended.wait(timeout)
-        return self.stop()
-
-    def stop(self) -> bool:
-        """Ends the thread; what is not acknowledged goes to the spool. Whether nothing had to."""
-        self._stopping = True
-        self._waiter.wake()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(5.0)
-        return self._sender.delivered
-
-    def _run(self) -> None:
-        while not self._stopping and not self._shield.tripped:
-            pause = FLUSH_OFFLINE_S
-            with self._shield.guard("the sender"):
-                pause = self._sender.turn(self._monotonic())
-            if not self._stopping:
-                self._waiter.wait(pause, self._sender.fileno, writable=self._sender.blocked)
-        with self._shield.guard("the sender's end"):
-            self._sender.close(self._monotonic())
-        self._waiter.close()

@@ -33,7 +33,8 @@ from .protocol import Hello, Statistic, Tensor, Welcome
 from .protocol.messages import Incident
 from .resources import Resources
 from .run import NullRun, Run
-from .sender import Sender, SenderThread
+from .sender import Sender
+from .sender_thread import SenderThread
 from .shield import Shield
 from .spool import Spool
 from .transport import Transport, WebSocketTransport

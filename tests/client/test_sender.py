@@ -429,11 +429,12 @@ def test_a_step_that_cannot_be_put_together_costs_no_other(
         def resolve(self) -> Frame:
             raise ValueError("what nobody thought of")
 
-    for step in range(6):
-        rig.outbox.put((Broken if step == 3 else ReadyFrame)(frame(step)))
+    for step in range(9):
+        rig.outbox.put((Broken if step in (3, 6, 7) else ReadyFrame)(frame(step)))
     rig.pump(1)
-    assert sorted(rig.server.stream.series("grad_norm")) == [0, 1, 2, 4, 5]
-    (lost,) = (record for record in rig.server.stream.records if isinstance(record, Lost))
-    assert (lost.from_step, lost.to_step, lost.frames, rig.sender.lost_frames) == (3, 3, 1, 1)
-    assert shield.counts == {"putting a step together": 1} and "what nobody thought of" in rig.told[0]
+    assert sorted(rig.server.stream.series("grad_norm")) == [0, 1, 2, 4, 5, 8]
+    lost = [record for record in rig.server.stream.records if isinstance(record, Lost)]
+    assert [(one.from_step, one.to_step, one.frames) for one in lost] == [(3, 3, 1), (6, 7, 2)]
+    assert rig.sender.lost_frames == 3
+    assert shield.counts == {"putting a step together": 3} and "what nobody thought of" in rig.told[0]
     swallowed.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 from gradwatch.frames import Frame, PendingFrame
 from gradwatch.shield import Shield
 from gradwatch.torch_.capture import Capture
-from gradwatch.torch_.scalars import defer
+from gradwatch.torch_.scalars import HostCopy, defer
 
 from .transformer import SMALL, trainer
 
@@ -97,11 +98,37 @@ def test_weights_are_the_same_to_the_bit(device: torch.device) -> None:
 
 
 @pytest.mark.cuda
-def test_device_numbers_come_by_pinned_memory_and_an_event(device: torch.device) -> None:
+def test_device_numbers_come_by_pinned_memory_and_a_flag(device: torch.device) -> None:
     number = defer(torch.tensor(3.0, device=device) * 2)
     assert number is not None
     torch.cuda.synchronize()
     assert number.ready() and number() == 6.0
+
+
+@pytest.mark.cuda
+def test_asking_whether_numbers_have_come_breaks_no_capture_in_another_thread(device: torch.device) -> None:
+    x = torch.randn(1 << 20, device=device)
+    stop = threading.Event()
+    copies = [HostCopy(x) for _ in range(64)]
+
+    def ask() -> None:
+        while not stop.is_set():
+            if all(copy.ready() for copy in copies):
+                for copy in copies:
+                    copy.numpy()
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        for _ in range(20):
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                for _ in range(200):
+                    x = x * 1.0001
+            copies = [HostCopy(x) for _ in range(64)]
+    finally:
+        stop.set()
+        thread.join()
 
 
 @pytest.mark.cuda

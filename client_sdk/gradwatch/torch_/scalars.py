@@ -8,8 +8,9 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
+
+from .landing import Landing, give_back, land, lands
 
 __all__ = ["Flag", "HostCopy", "Later", "Now", "defer"]
 
@@ -17,33 +18,46 @@ __all__ = ["Flag", "HostCopy", "Later", "Now", "defer"]
 class HostCopy:
     """A tensor on its way to the host, without making the host wait.
 
-    On CUDA the copy goes to pinned memory behind the work already queued, and an event tells when it is there. On other
-    devices the copy is made by :meth:`numpy`, in whichever thread calls it.
+    From CUDA it comes by pinned memory behind the work already queued (:mod:`~.landing`). From other devices the copy is made by
+    :meth:`numpy`, in whichever thread calls it.
     """
 
-    __slots__ = ("_event", "_tensor")
+    __slots__ = ("_landing", "_tensor", "_values")
 
     def __init__(self, tensor: Tensor) -> None:
-        self._event: Any = None
-        if tensor.device.type == "cuda":
-            pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-            pinned.copy_(tensor, non_blocking=True)
-            event: Any = torch.cuda.Event
-            self._event = event()
-            self._event.record(torch.cuda.current_stream(tensor.device))
-            self._tensor = pinned
+        self._landing: Landing | None = None
+        self._tensor: Tensor | None = None
+        self._values: npt.NDArray[np.float64] | None = None
+        if lands(tensor):
+            self._landing = land(tensor)
         else:
             self._tensor = tensor
 
     def ready(self) -> bool:
         """Whether :meth:`numpy` would return at once."""
-        return self._event is None or bool(self._event.query())
+        return self._landing is None or self._landing.arrived
 
     def numpy(self) -> npt.NDArray[np.float64]:
-        """The values in float64. Waits for the device."""
-        if self._event is not None:
-            self._event.synchronize()
-        return np.asarray(self._tensor.detach().cpu().double().numpy())
+        """The values in float64. Waits for the device.
+
+        Raises:
+            TimeoutError: the device doesn't deliver.
+        """
+        if self._values is None:
+            if self._landing is not None:
+                self._landing.wait()
+                self._values = np.array(self._landing.numbers.double().numpy())
+                give_back(self._landing)
+                self._landing = None
+            elif self._tensor is not None:
+                self._values = np.asarray(self._tensor.detach().cpu().double().numpy())
+                self._tensor = None
+        assert self._values is not None
+        return self._values
+
+    def __del__(self) -> None:
+        if self._landing is not None:
+            give_back(self._landing)
 
 
 class Later:
