@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -240,6 +241,18 @@ def test_what_somebody_calls_no_problem_is_red_on_no_screen(owner: Watched, serv
     for page in (mine, other):
         expect(page.locator("#incident")).to_have_attribute("data-tone", "critical")
         expect(page.locator("#strip")).to_have_attribute("data-tone", "critical")
+
+
+def test_a_viewer_is_led_to_no_page_that_asks_for_a_sign_in(
+    owner: Watched, server: Server, watched: Callable[..., Watched], exploding: str
+) -> None:
+    page = drawn(owner, exploding)
+    expect(page.get_by_role("link", name="What this means")).to_be_visible()
+    page.get_by_role("button", name="Share").click()
+    page.get_by_role("button", name="Make link").click()
+    seen = watched(server).open(page.get_by_label("The link", exact=True).input_value())
+    expect(seen.locator("#incident .incident-sentence")).to_be_visible()
+    expect(seen.get_by_role("link", name="What this means")).to_have_count(0)
 
 
 def test_keys_lead_to_incidents_and_back(owner: Watched, exploding: str) -> None:

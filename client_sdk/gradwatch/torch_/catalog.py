@@ -240,8 +240,11 @@ class Catalog:
 
     def _check(self) -> None:
         if not self.refs:
-            reason = "matches include= and not exclude=" if self._include or self._exclude else "is there"
-            raise ConfigError(f"there is nothing to watch: no parameter {reason}")
+            chosen = "no parameter matches include= and not exclude=; print model.named_parameters() for their names"
+            empty = "the model has no parameter; give watch() the module that is trained, after its layers are made"
+            raise ConfigError(
+                f"there is nothing to watch: {chosen if self._include or self._exclude else empty}"
+            )
         if len(self.refs) > limits.MAX_TENSORS:
             raise ConfigError(
                 f"the model has {len(self.refs):,} parameter tensors; at most {limits.MAX_TENSORS:,} are taken. "

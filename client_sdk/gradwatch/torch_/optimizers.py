@@ -48,7 +48,7 @@ class Optimizers:
         for optimizer in given or ():
             inner = _inner(optimizer)
             if not isinstance(inner, Optimizer):
-                raise ConfigError(f"optimizers= takes torch optimizers, not {type(optimizer).__name__}")
+                raise ConfigError(f"optimizer= takes torch optimizers, not {type(optimizer).__name__}")
             if self.number(inner) is None:
                 self._add(inner)
 

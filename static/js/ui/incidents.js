@@ -143,8 +143,9 @@ function said(incident) {
 }
 
 function foot({ id, help, dismissed }, base, store) {
+  // The help pages ask for a sign-in.
+  if (store.get().boot.role !== "owner") return null;
   const link = help ? el("a", { href: `${base}/help/${encodeURIComponent(help)}` }, "What this means") : null;
-  if (store.get().boot.role !== "owner") return el("p", { class: "incident-foot" }, link);
   const title = dismissed ? "It counts as a problem again, for everybody" : "A false alarm, or meant so: it turns this run red for nobody any more";
   const say = el("button", { type: "button", class: "linklike push", "data-focus": "say", title, onclick: () => dismiss(id, !dismissed, store) }, dismissed ? "It is a problem" : "Not a problem");
   return el("p", { class: "incident-foot" }, link, say);

@@ -272,9 +272,9 @@ def test_bad_arguments_are_told_before_anything_is_hooked() -> None:
         Capture([mlp()], include=["nothing"], **options)
     with pytest.raises(ConfigError, match="not str"):
         Capture(["model"], **options)
-    with pytest.raises(ConfigError, match="optimizers="):
+    with pytest.raises(ConfigError, match="optimizer= takes"):
         Capture([mlp()], optimizers=[mlp()], **options)
-    with pytest.raises(ConfigError, match="nothing to watch"):
+    with pytest.raises(ConfigError, match="nothing to watch: the model has no parameter; give watch"):
         Capture([nn.ReLU()], **options)
     many = nn.ParameterList([nn.Parameter(torch.zeros(1)) for _ in range(limits.MAX_TENSORS + 1)])
     with pytest.raises(ConfigError, match="include="):

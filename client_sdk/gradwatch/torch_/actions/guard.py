@@ -40,7 +40,7 @@ Part: TypeAlias = "AdaptiveClip | AdaGC | SkipNonFinite | CutLR | StopOn"
 
 def guard(
     optimizer: Optimizer,
-    parts: Iterable[Part],
+    parts: Part | Iterable[Part],
     *,
     run: RunLike | None = None,
     budget: Budget = Budget(),
@@ -58,7 +58,8 @@ def guard(
     Raises:
         ConfigError: parts that do not go together, an optimizer that cannot be guarded, or ranks that cannot agree.
     """
-    made = Guard(optimizer, list(parts), budget=budget, on_action=on_action)
+    several = list(parts) if isinstance(parts, Iterable) else [parts]
+    made = Guard(optimizer, several, budget=budget, on_action=on_action)
     if run is not None:
         made.follow(run)
     made.attach()
