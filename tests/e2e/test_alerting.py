@@ -40,7 +40,7 @@ def test_a_draft_says_and_shows_when_it_would_have_fired(owner: Watched) -> None
     form.get_by_label("Threshold").fill("12")
     told = form.get_by_role("status")
     expect(told).to_contain_text("Would have fired 2 times in this run (steps 80, 200)")
-    expect(told).to_contain_text("and in none of your last 1 healthy run.")
+    expect(told).to_contain_text("and not in your last healthy run.")
     plot = page.locator("#norm .chart-plot")
     expect(plot).to_have_attribute("data-fired", "80 200")
     form.get_by_label("Threshold").fill("5000")
