@@ -78,6 +78,13 @@ class _News:
     segment: int
     open: dict[str, str] = field(default_factory=dict)
 
+    def keep(self, message: Incident, text: str) -> None:
+        """``text`` is ``message`` as it is sent."""
+        if not message.open or message.severity == "info":
+            self.open.pop(message.id, None)
+        elif message.id in self.open or len(self.open) < _MOST_NEWS:
+            self.open[message.id] = text
+
 
 class Trainers:
     """Which connections send which run. The store says which streams are closed by newer ones; this ends their sockets."""
@@ -129,16 +136,14 @@ class Trainers:
 
     def tell(self, run_id: str, incident: Mapping[str, Any]) -> None:
         """Those who send a run hear of its incidents: a script may have asked to act on them."""
-        news = self._news.get(run_id)
-        if news is None:
+        news, connections = self._news.get(run_id), list(self._connections.get(run_id, {}))
+        if news is None and not connections:
             return
         message = incident_message(incident)
         text = str(encode(message))
-        if not message.open or message.severity == "info":
-            news.open.pop(message.id, None)
-        elif message.id in news.open or len(news.open) < _MOST_NEWS:
-            news.open[message.id] = text
-        for connection in list(self._connections.get(run_id, {})):
+        if news is not None:
+            news.keep(message, text)
+        for connection in connections:
             connection.tell(text)
 
     @property

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pytest
 from tests.server.alerts.test_incidents import incident
 from tests.server.live_server import PATIENCE, Running, Trainer, batch, hello, schema
 
 from gradwatch.protocol import Batch, Block, Mark, Schema, Statistic, decode
 from gradwatch.protocol.messages import Incident
+from gradwatch_server import services
 
 
 def rates() -> Statistic:
@@ -117,3 +119,16 @@ def test_who_comes_back_or_late_hears_of_what_is_open(server: Running) -> None:
         assert heard(again, late) == [["open", "last"], ["open", "last"]]
     with Trainer(server, hello(stream="new", segment="anew", started_at=1_700_009_000.0)) as anew:
         assert heard(anew) == [["last"]]
+
+
+def test_a_run_that_is_sent_hears_of_incidents_however_many_others_have_begun_since(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only for who comes late there is nothing any more."""
+    monkeypatch.setattr(services, "_MOST_RUNS", 1)
+    finder = server.services.health._announce
+    with Trainer(server, hello()) as trainer, Trainer(server, hello("run-2")):
+        server.on_loop(lambda: finder("incident", "run-1", incident()))
+        while not isinstance(heard := decode(trainer.socket.recv(timeout=PATIENCE)), Incident):
+            pass
+        assert heard.kind == "exploding"
