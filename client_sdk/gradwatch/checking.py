@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .aligned import aligned
 from .glimpse import Glimpse, Layer
 from .health.precheck import Remark, gain_for, remarks
 
@@ -75,8 +76,7 @@ def check(
 def _table(glimpse: Glimpse) -> list[str]:
     rows: list[tuple[str, ...]] = [("layer", "type", "then", "std", "should", "output", "gradient")]
     rows += [_row(layer) for layer in glimpse.layers if layer.fan_in > 0]
-    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return aligned(rows)
 
 
 def _row(layer: Layer) -> tuple[str, ...]:

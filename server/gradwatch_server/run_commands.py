@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlencode
+
+from gradwatch.aligned import aligned
 
 from .owner_api import ask
 
@@ -29,16 +31,10 @@ def run(arguments: argparse.Namespace) -> int:
     if not found:
         print("no runs")
         return 0
-    _print([HEAD, *map(_row, found)])
+    print("\n".join(aligned([HEAD, *map(_row, found)])))
     return 0
 
 
 def _row(one: Mapping[str, Any]) -> tuple[str, ...]:
     started = time.strftime("%Y-%m-%d %H:%M", time.localtime(one["created_at"]))
     return (one["id"], one["project"], one["name"], one["state"], str(one["steps"]), started)
-
-
-def _print(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())

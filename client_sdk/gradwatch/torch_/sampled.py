@@ -284,13 +284,13 @@ def _second_moments(
             continue
         steps: Later | Now | None = None
         for parameter in group["params"]:
-            state = states.get(parameter)
+            state = states.get(parameter, {})
             column = column_of(parameter) if state else None
-            second = None if state is None or column is None else state.get("exp_avg_sq")
+            second = state.get("exp_avg_sq")
             # Others than torch's keep it by row, or of a part of the parameter: that is no second moment of each element.
             if column is None or not isinstance(second, Tensor) or second.shape != parameter.shape:
                 continue
-            step = states[parameter].get("step")
+            step = state.get("step")
             if steps is None or not isinstance(step, Tensor) or step.is_cpu:
                 steps = defer(step)
             if steps is not None:

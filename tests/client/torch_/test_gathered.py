@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -46,7 +48,9 @@ def test_small_tensors_are_taken_whole_and_of_large_ones_different_elements_from
 
 
 @pytest.mark.parametrize("turn", [lambda t: t.T.contiguous().T, lambda t: t], ids=["transposed", "plain"])
-def test_of_one_shape_always_the_same_elements_whatever_the_strides(turn) -> None:  # type: ignore[no-untyped-def]
+def test_of_one_shape_always_the_same_elements_whatever_the_strides(
+    turn: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
     for shape in ((40, 50), (4, 5)):
         tensor = torch.randn(shape)
         other = turn(tensor)
